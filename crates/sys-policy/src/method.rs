@@ -1,0 +1,94 @@
+//! The rules of a method: the gate's first and, where a handler serves it, only question.
+
+use crate::{
+    caller::Caller,
+    cel::{eval::Env, time::Now},
+    grant::{CompiledGrant, GrantNo, Subject, compile_all},
+    placement::Placement,
+    rules::RecordRules,
+};
+use prost_reflect::DynamicMessage;
+use std::sync::Arc;
+use sys_contract::{
+    model::{Contract, Method, Verb},
+    problem::Problem,
+};
+
+/// The rules of one method.
+#[derive(Debug)]
+pub struct MethodRules {
+    served: Option<(Arc<RecordRules>, Verb)>,
+    target: Option<Arc<RecordRules>>,
+    grants: Vec<CompiledGrant>,
+}
+
+impl MethodRules {
+    pub(crate) fn compile(
+        contract: &Contract,
+        method: &Method,
+        records: &[Arc<RecordRules>],
+        problems: &mut Vec<Problem>,
+    ) -> Self {
+        let request = method.descriptor.input();
+        let target = method.target.as_ref().map(|target| target.record);
+        let subject = Subject {
+            contract,
+            package: method.descriptor.parent_service().package_name(),
+            record: target.and_then(|target| contract.records.get(target)),
+            request: Some(&request),
+        };
+        let grants = compile_all(&method.allow, subject, problems);
+        let served = method.serve.as_ref();
+        Self {
+            served: served.and_then(|serve| Some((records.get(serve.record)?.clone(), serve.verb))),
+            target: target.and_then(|target| records.get(target).cloned()),
+            grants,
+        }
+    }
+
+    /// What a served method does, and the record that judges it.
+    pub fn served(&self) -> Option<(&Arc<RecordRules>, Verb)> {
+        self.served.as_ref().map(|(record, verb)| (record, *verb))
+    }
+
+    /// The record that a handler's method is judged on.
+    pub fn target(&self) -> Option<&Arc<RecordRules>> {
+        self.target.as_ref()
+    }
+
+    /// Whether a call might be allowed, before its body is decoded or a record read.
+    pub fn could(&self, caller: &Caller, now: &Now) -> bool {
+        match &self.served {
+            Some((record, verb)) => record.could(caller, *verb, now),
+            None => {
+                let home = self.target.as_ref().map(|target| target.home());
+                self.grants.iter().any(|grant| grant.who.could(caller, home, now))
+            }
+        }
+    }
+
+    /// The first grant of a handler's method that allows the call. A served method has none of its own: its record's rules
+    /// decide, and the answer here is none.
+    pub fn allows(
+        &self,
+        caller: &Caller,
+        target: Option<(&DynamicMessage, &Placement)>,
+        request: &DynamicMessage,
+        now: &Now,
+    ) -> Option<GrantNo> {
+        let env = Env {
+            this: target.map(|(record, _)| record),
+            next: None,
+            request: Some(request),
+            caller: Some(caller),
+            now: *now,
+            hidden: None,
+        };
+        let placement = target.map(|(_, placement)| placement);
+        self.grants.iter().find(|grant| grant.holds(caller, placement, &env)).map(|grant| grant.no)
+    }
+
+    pub(crate) fn grants(&self) -> &[CompiledGrant] {
+        &self.grants
+    }
+}
