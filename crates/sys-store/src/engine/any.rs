@@ -1,0 +1,67 @@
+//! The enum in front of the engines, so that whoever holds an engine needs neither a type parameter nor a `dyn`.
+
+use super::{
+    CommitError, CommitVersion, Engine, EngineError, KeyRange, Order, Txn, Write,
+    memory::{MemoryEngine, MemoryTxn},
+    redb::{RedbEngine, RedbTxn},
+};
+use bytes::Bytes;
+
+/// Any of the engines.
+#[derive(Debug, Clone)]
+pub enum AnyEngine {
+    /// The embedded engine.
+    Redb(RedbEngine),
+    /// The model, for tests: nothing in it outlives the process.
+    Memory(MemoryEngine),
+}
+
+/// A transaction of any of the engines.
+#[derive(Debug)]
+pub enum AnyTxn {
+    /// Of the embedded engine.
+    Redb(RedbTxn),
+    /// Of the model.
+    Memory(MemoryTxn),
+}
+
+impl Engine for AnyEngine {
+    type Txn = AnyTxn;
+
+    async fn begin(&self) -> Result<AnyTxn, EngineError> {
+        match self {
+            Self::Redb(engine) => engine.begin().await.map(AnyTxn::Redb),
+            Self::Memory(engine) => engine.begin().await.map(AnyTxn::Memory),
+        }
+    }
+}
+
+impl Txn for AnyTxn {
+    fn snapshot_version(&self) -> CommitVersion {
+        match self {
+            Self::Redb(txn) => txn.snapshot_version(),
+            Self::Memory(txn) => txn.snapshot_version(),
+        }
+    }
+
+    async fn get(&mut self, key: &[u8]) -> Result<Option<Bytes>, EngineError> {
+        match self {
+            Self::Redb(txn) => txn.get(key).await,
+            Self::Memory(txn) => txn.get(key).await,
+        }
+    }
+
+    async fn range(&mut self, keys: KeyRange, order: Order, limit: usize) -> Result<Vec<(Bytes, Bytes)>, EngineError> {
+        match self {
+            Self::Redb(txn) => txn.range(keys, order, limit).await,
+            Self::Memory(txn) => txn.range(keys, order, limit).await,
+        }
+    }
+
+    async fn commit(self, writes: Vec<Write>) -> Result<CommitVersion, CommitError> {
+        match self {
+            Self::Redb(txn) => txn.commit(writes).await,
+            Self::Memory(txn) => txn.commit(writes).await,
+        }
+    }
+}

@@ -1,0 +1,287 @@
+//! A disk that fails as disks do, under the embedded engine.
+//!
+//! It remembers which sectors were written since the last sync. When the power goes, each of them holds what it held at the
+//! last sync or any of what was written to it since, chosen by a seeded generator: a disk and a page cache write in
+//! whatever order they like, and tear pages. It can also be full, answer one operation with an error, refuse writes, flip bits, and
+//! — the control of every test that relies on it — pretend to sync.
+
+use redb::StorageBackend;
+use std::{
+    collections::BTreeMap,
+    io,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+/// What a disk writes as a whole or not at all.
+const SECTOR_BYTES: usize = 512;
+
+/// What goes wrong. Operations count from 0 since the plan holds: writes, syncs and changes of length.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Plan {
+    /// The power goes at this operation, which may or may not have reached the disk.
+    pub(crate) power_cut_at: Option<u64>,
+    /// From this operation on nothing more fits on the disk.
+    pub(crate) full_from: Option<u64>,
+    /// This operation, and this one alone, fails.
+    pub(crate) error_at: Option<u64>,
+    /// At this operation the code panics, as if it had a fault of its own.
+    pub(crate) panic_at: Option<u64>,
+    /// Nothing can be written at all.
+    pub(crate) read_only: bool,
+    /// Syncs do nothing, and say that they did it.
+    pub(crate) lying_sync: bool,
+    /// After a power cut nothing unsynced is left, instead of some of it.
+    pub(crate) drop_all: bool,
+}
+
+/// A disk. Its clones are the same one.
+#[derive(Debug, Clone)]
+pub(crate) struct Disk {
+    platter: Arc<Mutex<Platter>>,
+}
+
+#[derive(Debug)]
+struct Platter {
+    /// What the running system sees.
+    seen: Vec<u8>,
+    /// What was there at the last sync.
+    synced: Vec<u8>,
+    /// For each sector written since then, all that it held in between.
+    unsynced: BTreeMap<usize, Vec<Vec<u8>>>,
+    plan: Plan,
+    random: Random,
+    operations: u64,
+    syncs: u64,
+    /// Counts the times that the power came on: what was open before does not work any more.
+    boot: u64,
+    powered: bool,
+}
+
+/// A disk as redb sees it, until the power goes.
+#[derive(Debug)]
+pub(crate) struct Plugged {
+    disk: Disk,
+    boot: u64,
+}
+
+impl Disk {
+    pub(crate) fn new(seed: u64) -> Self {
+        let platter = Platter {
+            seen: Vec::new(),
+            synced: Vec::new(),
+            unsynced: BTreeMap::new(),
+            plan: Plan::default(),
+            random: Random(seed),
+            operations: 0,
+            syncs: 0,
+            boot: 0,
+            powered: true,
+        };
+        Self { platter: Arc::new(Mutex::new(platter)) }
+    }
+
+    /// Turns the machine off and on: what was not synced is lost, wholly or in part. From here on `plan` holds.
+    pub(crate) fn restart(&self, plan: Plan) -> Plugged {
+        let mut platter = self.lock();
+        platter.lose_unsynced();
+        platter.plan = plan;
+        platter.operations = 0;
+        platter.boot += 1;
+        platter.powered = true;
+        Plugged { disk: self.clone(), boot: platter.boot }
+    }
+
+    /// What goes wrong from here on, while the machine runs.
+    pub(crate) fn set_plan(&self, plan: Plan) {
+        let mut platter = self.lock();
+        platter.plan = plan;
+        platter.operations = 0;
+    }
+
+    /// Whether the power went.
+    pub(crate) fn is_dead(&self) -> bool {
+        !self.lock().powered
+    }
+
+    /// Syncs that succeeded, ever.
+    pub(crate) fn syncs(&self) -> u64 {
+        self.lock().syncs
+    }
+
+    /// Flips one bit of each place where these bytes stand, on the disk itself; gives the number of places.
+    pub(crate) fn flip_bit_of(&self, bytes: &[u8]) -> usize {
+        let mut platter = self.lock();
+        let places: Vec<usize> =
+            platter.synced.windows(bytes.len()).enumerate().filter(|(_, w)| *w == bytes).map(|(at, _)| at).collect();
+        for at in &places {
+            platter.synced[*at] ^= 1;
+            platter.seen[*at] ^= 1;
+        }
+        places.len()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Platter> {
+        self.platter.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Platter {
+    /// Lets an operation through, or says why not. `Ok(false)`: it happens, and the power goes with it.
+    fn operate(&mut self) -> io::Result<bool> {
+        let number = self.operations;
+        self.operations += 1;
+        if self.plan.read_only {
+            return Err(io::ErrorKind::ReadOnlyFilesystem.into());
+        }
+        assert!(self.plan.panic_at != Some(number), "injected panic");
+        if self.plan.error_at == Some(number) {
+            return Err(io::Error::other("injected fault"));
+        }
+        Ok(self.plan.power_cut_at != Some(number))
+    }
+
+    fn write(&mut self, offset: usize, data: &[u8]) {
+        let end = offset + data.len();
+        if end > self.seen.len() {
+            self.seen.resize(end, 0);
+        }
+        self.seen[offset..end].copy_from_slice(data);
+        for sector in offset / SECTOR_BYTES..end.div_ceil(SECTOR_BYTES) {
+            let start = sector * SECTOR_BYTES;
+            let now = self.seen[start..self.seen.len().min(start + SECTOR_BYTES)].to_vec();
+            self.unsynced.entry(sector).or_default().push(now);
+        }
+    }
+
+    fn set_len(&mut self, len: usize) {
+        let (before, on_disk) = (self.seen.len(), self.synced.len());
+        self.seen.resize(len, 0);
+        // What is cut off and grows again reads as zeros, but the old bytes may come back.
+        if before < len.min(on_disk) {
+            self.write(before, &vec![0; len.min(on_disk) - before]);
+        }
+    }
+
+    fn sync(&mut self) {
+        self.syncs += 1;
+        if !self.plan.lying_sync {
+            self.synced = self.seen.clone();
+            self.unsynced.clear();
+        }
+    }
+
+    fn lose_unsynced(&mut self) {
+        let unsynced = std::mem::take(&mut self.unsynced);
+        if !self.plan.drop_all {
+            // The file's length is one of the two; what lies beyond it is gone whatever was written there.
+            if self.random.below(2) == 0 {
+                self.synced.resize(self.seen.len(), 0);
+            }
+            for (sector, versions) in unsynced {
+                let start = sector * SECTOR_BYTES;
+                // 0 is what was synced; a later version is as likely as an earlier one.
+                let Some(version) = self.random.below(versions.len() + 1).checked_sub(1) else { continue };
+                for (to, from) in self.synced.iter_mut().skip(start).zip(&versions[version]) {
+                    *to = *from;
+                }
+            }
+        }
+        self.seen = self.synced.clone();
+    }
+}
+
+impl Plugged {
+    fn platter(&self) -> io::Result<MutexGuard<'_, Platter>> {
+        let platter = self.disk.lock();
+        if platter.powered && platter.boot == self.boot { Ok(platter) } else { Err(no_power()) }
+    }
+
+    fn operate(&self, change: impl FnOnce(&mut Platter) -> io::Result<()>) -> io::Result<()> {
+        let mut platter = self.platter()?;
+        let goes_on = platter.operate()?;
+        change(&mut platter)?;
+        if goes_on {
+            return Ok(());
+        }
+        platter.powered = false;
+        Err(no_power())
+    }
+}
+
+impl StorageBackend for Plugged {
+    fn len(&self) -> io::Result<u64> {
+        Ok(self.platter()?.seen.len() as u64)
+    }
+
+    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        let platter = self.platter()?;
+        let start = place(offset)?;
+        let from = platter.seen.get(start..start + out.len()).ok_or(io::ErrorKind::UnexpectedEof)?;
+        out.copy_from_slice(from);
+        Ok(())
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        let len = place(len)?;
+        self.operate(|platter| {
+            if len > platter.seen.len() {
+                platter.check_room()?;
+            }
+            platter.set_len(len);
+            Ok(())
+        })
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        // A sync that the power cuts short has promised nothing.
+        let mut platter = self.platter()?;
+        if platter.operate()? {
+            platter.sync();
+            return Ok(());
+        }
+        platter.powered = false;
+        Err(no_power())
+    }
+
+    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        let offset = place(offset)?;
+        self.operate(|platter| {
+            platter.check_room()?;
+            platter.write(offset, data);
+            Ok(())
+        })
+    }
+}
+
+impl Platter {
+    fn check_room(&self) -> io::Result<()> {
+        let full = self.plan.full_from.is_some_and(|from| self.operations > from);
+        if full { Err(io::ErrorKind::StorageFull.into()) } else { Ok(()) }
+    }
+}
+
+fn no_power() -> io::Error {
+    io::Error::other("no power")
+}
+
+fn place(offset: u64) -> io::Result<usize> {
+    usize::try_from(offset).map_err(io::Error::other)
+}
+
+/// SplitMix64 (Steele, Lea, Flood 2014): a seed gives the same run each time.
+#[derive(Debug, Clone)]
+pub(crate) struct Random(pub(crate) u64);
+
+impl Random {
+    pub(crate) fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    /// A number below `bound`, evenly enough for tests.
+    pub(crate) fn below(&mut self, bound: usize) -> usize {
+        (self.next() % bound.max(1) as u64).try_into().unwrap_or(0)
+    }
+}

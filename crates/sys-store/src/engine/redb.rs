@@ -1,0 +1,278 @@
+//! The embedded engine: redb under optimistic transactions and a group commit.
+//!
+//! redb gives snapshots, one writer at a time, and no transaction that reads and then writes. That is added here: a
+//! transaction reads the snapshot of the last commit and remembers what it read ([`conflict`]); the one commit thread
+//! ([`commit`]) takes up to 256 of them, lets through those that saw nothing outdated, writes them in one redb
+//! transaction, and acknowledges them once that is on disk.
+//!
+//! Reads run on the caller's thread and block it. They take microseconds from the cache, and what they cost more on a disk that
+//! must be asked is less than what handing each of them to another thread costs always; their length is bounded by
+//! [`MAX_RANGE_ROWS`](super::MAX_RANGE_ROWS). What must never happen here: a write that does not go through the commit thread.
+
+mod commit;
+mod conflict;
+mod create;
+mod error;
+mod logs;
+mod queue;
+mod syncs;
+
+use super::{
+    Bounded, CommitError, CommitVersion, Engine, EngineError, KeyRange, MAX_RANGE_ROWS, MAX_SNAPSHOT_AGE, Order, Txn,
+    Write, at_most, check_writes,
+};
+use bytes::Bytes;
+use commit::{Committer, Request};
+use conflict::{ReadSet, WindowBounds};
+use error::{engine_error, io_error};
+use queue::Queue;
+use redb::{Builder, ReadOnlyTable, ReadableTable, StorageBackend, TableDefinition, backends::FileBackend};
+use std::{
+    fmt,
+    fs::OpenOptions,
+    path::Path,
+    sync::{Arc, Mutex, OnceLock, PoisonError, RwLock},
+    thread::JoinHandle,
+    time::{Duration, Instant},
+};
+use syncs::CountSyncs;
+use tokio::sync::oneshot;
+
+/// Writes that the commit thread remembers to find conflicts: ten seconds at full load, and about 40 MB of memory then.
+const REMEMBERED_WRITES: usize = 262_144;
+/// What a store reads from disk and keeps in memory if nothing else is said.
+const DEFAULT_CACHE_BYTES: usize = 256 << 20;
+
+type Rows = ReadOnlyTable<&'static [u8], &'static [u8]>;
+/// All rows of the store.
+const ROWS: TableDefinition<'static, &'static [u8], &'static [u8]> = TableDefinition::new("rows");
+/// What the engine notes about itself, under the two names below.
+const META: TableDefinition<'static, &'static str, u64> = TableDefinition::new("meta");
+/// The format of the other table: [`FORMAT`].
+const META_FORMAT: &str = "format";
+/// The version of the last commit.
+const META_VERSION: &str = "version";
+/// The one format there is so far.
+const FORMAT: u64 = 1;
+
+/// How a store is opened.
+#[derive(Debug, Clone, Copy)]
+pub struct RedbOptions {
+    /// Bytes of pages kept in memory.
+    pub cache_bytes: usize,
+    /// Reads the whole file and checks the sum of each page before anything else, however it was closed. What is found damaged
+    /// is [`EngineError::Corrupt`]; without this, damage shows when it is read, if at all.
+    pub verify: bool,
+}
+
+impl Default for RedbOptions {
+    fn default() -> Self {
+        Self { cache_bytes: DEFAULT_CACHE_BYTES, verify: false }
+    }
+}
+
+/// What tests make smaller to reach it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Bounds {
+    pub(super) snapshot_age: Duration,
+    pub(super) remembered_writes: usize,
+}
+
+impl Default for Bounds {
+    fn default() -> Self {
+        Self { snapshot_age: MAX_SNAPSHOT_AGE, remembered_writes: REMEMBERED_WRITES }
+    }
+}
+
+/// The embedded engine. Its clones are the same store, which closes with [`RedbEngine::close`] or when the last of them and
+/// of their transactions is gone; whoever drops that last one waits for the commits that were handed over.
+#[derive(Debug, Clone)]
+pub struct RedbEngine {
+    inner: Arc<Inner>,
+}
+
+/// A transaction of a [`RedbEngine`].
+#[derive(Debug)]
+pub struct RedbTxn {
+    inner: Arc<Inner>,
+    snapshot: Arc<Snapshot>,
+    reads: ReadSet,
+    began: Instant,
+}
+
+#[derive(Debug)]
+struct Inner {
+    state: Arc<State>,
+    snapshot_age: Duration,
+    /// `None` once closed.
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+/// What the commit thread and everybody else know of each other.
+#[derive(Debug)]
+struct State {
+    queue: Queue,
+    /// `None` once closed.
+    published: RwLock<Option<Arc<Snapshot>>>,
+    /// Set once, by the first commit that fails.
+    failed: OnceLock<EngineError>,
+}
+
+/// The state after a commit. Opening one costs as much as a read, so all transactions share it until the next commit.
+struct Snapshot {
+    rows: Rows,
+    version: CommitVersion,
+}
+
+impl fmt::Debug for Snapshot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Snapshot").field("version", &self.version).finish_non_exhaustive()
+    }
+}
+
+impl RedbEngine {
+    /// Opens the store in this file, or makes an empty one. Blocks.
+    pub fn open(path: &Path, options: RedbOptions) -> Result<Self, EngineError> {
+        create::create_if_absent(path)?;
+        let file = OpenOptions::new().read(true).write(true).open(path).map_err(io_error)?;
+        let backend = FileBackend::new(file).map_err(engine_error)?;
+        Self::start(backend, options, Bounds::default()).map_err(|error| match error {
+            EngineError::Locked { .. } => EngineError::Locked { path: path.to_owned() },
+            other => other,
+        })
+    }
+
+    /// Opens the store in this backend, or makes an empty one if the backend has no bytes. Blocks.
+    pub fn with_backend(backend: impl StorageBackend, options: RedbOptions) -> Result<Self, EngineError> {
+        Self::start(backend, options, Bounds::default())
+    }
+
+    pub(super) fn start(
+        backend: impl StorageBackend,
+        options: RedbOptions,
+        bounds: Bounds,
+    ) -> Result<Self, EngineError> {
+        let (backend, syncs) = CountSyncs::new(backend);
+        let mut builder = Builder::new();
+        builder.set_cache_size(options.cache_bytes).set_check_integrity_on_open(options.verify);
+        let database = builder.create_with_backend(backend).map_err(engine_error)?;
+        let version = create::prepare(&database)?;
+        let snapshot = Snapshot::of(&database, version)?;
+        let state = Arc::new(State {
+            queue: Queue::new(),
+            published: RwLock::new(Some(Arc::new(snapshot))),
+            failed: OnceLock::new(),
+        });
+        let window = WindowBounds { writes: bounds.remembered_writes, age: bounds.snapshot_age };
+        let committer = Committer::new(database, syncs, Arc::clone(&state), version, window);
+        let thread = std::thread::Builder::new()
+            .name("sys-store-commit".to_owned())
+            .spawn(move || committer.run())
+            .map_err(io_error)?;
+        let inner = Inner { state, snapshot_age: bounds.snapshot_age, thread: Mutex::new(Some(thread)) };
+        Ok(Self { inner: Arc::new(inner) })
+    }
+
+    /// Commits what has been handed over, then closes the file. Afterwards everything answers [`EngineError::Closed`]. Blocks.
+    pub fn close(&self) {
+        self.inner.close();
+    }
+}
+
+impl Engine for RedbEngine {
+    type Txn = RedbTxn;
+
+    async fn begin(&self) -> Result<RedbTxn, EngineError> {
+        let published = self.inner.state.published.read().unwrap_or_else(PoisonError::into_inner);
+        let snapshot = Arc::clone(published.as_ref().ok_or(EngineError::Closed)?);
+        Ok(RedbTxn { inner: Arc::clone(&self.inner), snapshot, reads: ReadSet::default(), began: Instant::now() })
+    }
+}
+
+impl RedbTxn {
+    fn check_age(&self) -> Result<(), EngineError> {
+        if self.began.elapsed() > self.inner.snapshot_age { Err(EngineError::SnapshotTooOld) } else { Ok(()) }
+    }
+}
+
+impl Txn for RedbTxn {
+    fn snapshot_version(&self) -> CommitVersion {
+        self.snapshot.version
+    }
+
+    async fn get(&mut self, key: &[u8]) -> Result<Option<Bytes>, EngineError> {
+        self.check_age()?;
+        self.reads.add_key(key);
+        let value = ReadableTable::get(&self.snapshot.rows, key).map_err(engine_error)?;
+        Ok(value.map(|value| Bytes::copy_from_slice(value.value())))
+    }
+
+    async fn range(&mut self, keys: KeyRange, order: Order, limit: usize) -> Result<Vec<(Bytes, Bytes)>, EngineError> {
+        self.check_age()?;
+        at_most(Bounded::RangeRows, limit, MAX_RANGE_ROWS)?;
+        let rows = self.snapshot.range(&keys, order, limit)?;
+        self.reads.add_range(keys, order, limit, &rows);
+        Ok(rows)
+    }
+
+    async fn commit(self, writes: Vec<Write>) -> Result<CommitVersion, CommitError> {
+        if writes.is_empty() {
+            return Ok(self.snapshot.version);
+        }
+        let size_bytes = check_writes(&writes)?;
+        self.reads.check_whole()?;
+        let Self { inner, snapshot, reads, .. } = self;
+        let (answer, answered) = oneshot::channel();
+        let request = Request { snapshot: snapshot.version.0, reads, writes, size_bytes, answer };
+        // The pages of the snapshot are free to go while the commit waits.
+        drop(snapshot);
+        inner.state.queue.push(request).await?;
+        // The commit thread answers each, whatever happens to it.
+        let died = || EngineError::Failed { cause: "the commit thread stopped".to_owned() };
+        answered.await.unwrap_or_else(|_| Err(CommitError::Unknown(died())))
+    }
+}
+
+impl Inner {
+    fn close(&self) {
+        self.state.queue.close();
+        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if thread.is_some_and(|thread| thread.join().is_err()) {
+            tracing::error!("the commit thread panicked");
+        }
+        *self.state.published.write().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+impl Snapshot {
+    fn of(database: &redb::Database, version: u64) -> Result<Self, EngineError> {
+        let txn = redb::ReadableDatabase::begin_read(database).map_err(engine_error)?;
+        let rows = txn.open_table(ROWS).map_err(engine_error)?;
+        Ok(Self { rows, version: CommitVersion(version) })
+    }
+
+    fn range(&self, keys: &KeyRange, order: Order, limit: usize) -> Result<Vec<(Bytes, Bytes)>, EngineError> {
+        if keys.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut inside =
+            ReadableTable::range::<&[u8]>(&self.rows, keys.start.as_ref()..keys.end.as_ref()).map_err(engine_error)?;
+        let mut rows = Vec::new();
+        while rows.len() < limit {
+            let row = match order {
+                Order::Asc => inside.next(),
+                Order::Desc => inside.next_back(),
+            };
+            let Some(row) = row else { break };
+            let (key, value) = row.map_err(engine_error)?;
+            rows.push((Bytes::copy_from_slice(key.value()), Bytes::copy_from_slice(value.value())));
+        }
+        Ok(rows)
+    }
+}

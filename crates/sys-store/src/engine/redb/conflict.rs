@@ -1,0 +1,146 @@
+//! Which transactions conflict: what one has read, and what the last commits have written.
+//!
+//! Pure: no I/O, the time is an argument. The commit thread alone owns a [`Window`].
+
+use crate::engine::{Bounded, EngineError, KeyRange, MAX_READS, Order, at_most, key_after};
+use bytes::Bytes;
+use std::{
+    collections::{BTreeMap, VecDeque},
+    ops::Bound,
+    time::{Duration, Instant},
+};
+
+/// Rows of the window that are looked at for one range before it is cheaper to go through what was written since the
+/// snapshot: a range over a whole table may hold each row that the window remembers.
+const RANGE_WALK: usize = 256;
+
+/// What a transaction has read.
+#[derive(Debug, Default)]
+pub(super) struct ReadSet {
+    keys: Vec<Bytes>,
+    ranges: Vec<KeyRange>,
+    /// More was read than is remembered, and nothing is any more: reads of one snapshot stay true, writes cannot follow.
+    is_lost: bool,
+}
+
+impl ReadSet {
+    /// Remembers the read of a key, whether it is there or not.
+    pub(super) fn add_key(&mut self, key: &[u8]) {
+        if self.has_room() {
+            self.keys.push(Bytes::copy_from_slice(key));
+        }
+    }
+
+    /// Whether all that was read is remembered, so that writes may follow from it.
+    pub(super) fn check_whole(&self) -> Result<(), EngineError> {
+        at_most(Bounded::Reads, if self.is_lost { MAX_READS + 1 } else { 0 }, MAX_READS)
+    }
+
+    fn has_room(&mut self) -> bool {
+        if self.keys.len() + self.ranges.len() >= MAX_READS {
+            *self = Self { is_lost: true, ..Self::default() };
+        }
+        !self.is_lost
+    }
+
+    /// Remembers the part of a range that was read to find these rows: all of it if there were fewer than `limit`, else
+    /// as far as the last of them.
+    pub(super) fn add_range(&mut self, keys: KeyRange, order: Order, limit: usize, rows: &[(Bytes, Bytes)]) {
+        let last = if rows.len() < limit { None } else { rows.last().map(|(key, _)| key) };
+        let read = match (last, order) {
+            (Some(last), Order::Asc) => KeyRange { start: keys.start, end: key_after(last) },
+            (Some(last), Order::Desc) => KeyRange { start: last.clone(), end: keys.end },
+            (None, Order::Asc | Order::Desc) => keys,
+        };
+        if limit > 0 && !read.is_empty() && self.has_room() {
+            self.ranges.push(read);
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.keys.is_empty() && self.ranges.is_empty()
+    }
+}
+
+/// How much of the past the commit thread remembers. A transaction whose snapshot is older conflicts.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct WindowBounds {
+    /// Most writes remembered.
+    pub(super) writes: usize,
+    /// How long a commit is remembered.
+    pub(super) age: Duration,
+}
+
+/// The keys that the last commits wrote.
+#[derive(Debug)]
+pub(super) struct Window {
+    bounds: WindowBounds,
+    last_write: BTreeMap<Bytes, u64>,
+    /// Oldest first.
+    commits: VecDeque<Committed>,
+    writes: usize,
+    /// The newest version that is not remembered: of an older snapshot it cannot be said what was written since.
+    forgotten: u64,
+}
+
+#[derive(Debug)]
+struct Committed {
+    version: u64,
+    at: Instant,
+    keys: Vec<Bytes>,
+}
+
+impl Window {
+    /// A window onto a store that is at `version`.
+    pub(super) fn new(bounds: WindowBounds, version: u64) -> Self {
+        Self { bounds, last_write: BTreeMap::new(), commits: VecDeque::new(), writes: 0, forgotten: version }
+    }
+
+    /// Whether something that was read from the snapshot at `snapshot` has been written since, or may have been.
+    pub(super) fn conflicts(&self, reads: &ReadSet, snapshot: u64) -> bool {
+        if reads.is_empty() {
+            return false;
+        }
+        let newest = self.commits.back().map_or(self.forgotten, |commit| commit.version);
+        if snapshot >= newest {
+            return false;
+        }
+        snapshot < self.forgotten
+            || reads.keys.iter().any(|key| self.last_write.get(key).is_some_and(|version| *version > snapshot))
+            || reads.ranges.iter().any(|range| self.range_written_since(range, snapshot))
+    }
+
+    fn range_written_since(&self, range: &KeyRange, snapshot: u64) -> bool {
+        let bounds = (Bound::Included(range.start.as_ref()), Bound::Excluded(range.end.as_ref()));
+        let mut versions = self.last_write.range::<[u8], _>(bounds).map(|(_, version)| *version);
+        if versions.by_ref().take(RANGE_WALK).any(|version| version > snapshot) {
+            return true;
+        }
+        let since = self.commits.iter().rev().take_while(|commit| commit.version > snapshot);
+        versions.next().is_some() && since.flat_map(|commit| &commit.keys).any(|key| range.contains(key))
+    }
+
+    /// Remembers a commit, and forgets what goes beyond the bounds.
+    pub(super) fn add(&mut self, version: u64, keys: Vec<Bytes>, now: Instant) {
+        for key in &keys {
+            self.last_write.insert(key.clone(), version);
+        }
+        self.writes += keys.len();
+        self.commits.push_back(Committed { version, at: now, keys });
+        while let Some(oldest) = self.commits.pop_front_if(|oldest| {
+            self.writes > self.bounds.writes || now.saturating_duration_since(oldest.at) > self.bounds.age
+        }) {
+            self.forget(oldest);
+        }
+    }
+
+    fn forget(&mut self, commit: Committed) {
+        self.writes -= commit.keys.len();
+        self.forgotten = commit.version;
+        for key in commit.keys {
+            if self.last_write.get(&key) == Some(&commit.version) {
+                self.last_write.remove(&key);
+            }
+        }
+    }
+}

@@ -1,0 +1,48 @@
+//! The record store: protobuf messages as sealed, indexed records on a transactional ordered key-value engine, with the
+//! rules of their contract applied inside each operation.
+//!
+//! From the bottom up: [`engine`] keeps bytes; `key`, `header` and `sealed` say where a record stands and what it looks
+//! like there; `records` writes it with all its rows; [`Confined`] lets a caller do what the rules allow; [`Store`] loads
+//! contracts and begins transactions. What must never happen here: a plaintext on its way to the engine, a row that is
+//! not written with its record, an answer that follows from what its caller may not read. Decisions are made in
+//! `sys-policy`, keys kept in `sys-keys`; here they are asked at the right moment.
+
+pub mod engine;
+
+mod build;
+mod candidates;
+mod canonical;
+mod catalog;
+mod change;
+mod confined;
+mod cursor;
+mod header;
+mod key;
+mod list;
+mod load;
+mod open;
+mod page;
+mod records;
+mod refused;
+mod rows;
+mod sealed;
+mod sort;
+mod store;
+mod system;
+mod table;
+mod unruled;
+mod view;
+
+pub use catalog::CatalogError;
+pub use change::Change;
+pub use confined::{Confined, Permit, Written};
+pub use header::HeaderError;
+pub use list::{ListRequest, MAX_PAGE_SIZE, MAX_SORTED, Page};
+pub use open::Open;
+pub use records::{MAX_RECORD_BYTES, Stored};
+pub use refused::{LoadError, Refused, SealedError, StoreError};
+pub use store::Store;
+pub use system::{LogKind, MAX_ROW_NAME_BYTES, NamedRow, NumberedEntry, SystemKind};
+pub use table::{Table, Tables};
+pub use unruled::{Find, Unruled};
+pub use view::View;

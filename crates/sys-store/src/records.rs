@@ -1,0 +1,270 @@
+//! Records read and written with all that belongs to them: seal, index rows, scope rows, change row, uniqueness.
+//!
+//! No rule is asked here; that is done in [`crate::confined`], or on purpose not in [`crate::unruled`]. Whatever writes a
+//! record goes through [`Open::put_record`], so that no row is ever forgotten.
+
+use crate::{
+    candidates::Ground,
+    cursor::{beginning, behind},
+    engine::{CommitVersion, Order},
+    header::VERSION_OFFSET,
+    open::{ChangeOp, Open},
+    refused::{Refused, SealedError, StoreError},
+    rows::{TooManyTokens, rows_of, tokens_of},
+    sealed,
+    table::{Table, TableIndex},
+};
+use bytes::Bytes;
+use prost::Message;
+use prost_reflect::{DynamicMessage, ReflectMessage, Value};
+use std::collections::BTreeSet;
+use sys_contract::{
+    id::RecordId,
+    model::{Home, Index, Within},
+};
+use sys_keys::{Generation, SpaceKeys};
+use sys_policy::{Placement, PlacementError, Span, TokenTest, TokenValue};
+
+/// Longest record in bytes, before it is sealed. Well above the largest request, and far below what an engine takes, so that
+/// a page of records stays small against memory. What is larger is a file.
+pub const MAX_RECORD_BYTES: usize = 1 << 20;
+
+/// A record as it is stored, and where it stands. Nobody's view of it: what a caller may see is cut out of this.
+#[derive(Debug, Clone)]
+pub struct Stored {
+    id: RecordId,
+    message: DynamicMessage,
+    placement: Placement,
+    version: CommitVersion,
+    generation: Generation,
+    /// The sealed bytes: equal as long as nobody writes the record.
+    sealed: Bytes,
+}
+
+impl Stored {
+    /// Its id.
+    pub fn id(&self) -> RecordId {
+        self.id
+    }
+
+    /// All its fields, unknown ones included; `id` is set, `etag` is not.
+    pub fn message(&self) -> &DynamicMessage {
+        &self.message
+    }
+
+    /// The message alone.
+    pub fn into_message(self) -> DynamicMessage {
+        self.message
+    }
+
+    /// Its scope.
+    pub fn placement(&self) -> &Placement {
+        &self.placement
+    }
+
+    /// The commit that wrote it; 0 if that is the transaction in which it is read.
+    pub fn version(&self) -> CommitVersion {
+        self.version
+    }
+
+    /// Whether another reading of the same record shows the same writing of it.
+    pub(crate) fn is_same_writing(&self, other: &Stored) -> bool {
+        self.sealed == other.sealed
+    }
+}
+
+impl Open {
+    /// The record with an id, if there is one.
+    pub(crate) async fn record(&mut self, table: &Table, id: RecordId) -> Result<Option<Stored>, StoreError> {
+        if !table.may_hold(id) {
+            return Ok(None);
+        }
+        match self.value(&table.at(id.org).record(id.uuid)).await? {
+            Some(sealed) => self.open_record(table, id, sealed).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// Opens the sealed bytes of a record.
+    pub(crate) fn open_record(&mut self, table: &Table, id: RecordId, sealed: Bytes) -> Result<Stored, StoreError> {
+        let failed = |cause| StoreError::Sealed { table: table.record.table.clone(), cause };
+        let at = table.at(id.org);
+        let key = at.record(id.uuid);
+        let keys = self.keys(at.space)?.ok_or_else(|| failed(SealedError::Generation(0)))?;
+        let opened = sealed::open(&keys, &table.place(at.space.org, &key), &sealed)?;
+        let mut message = DynamicMessage::decode(table.record.message.clone(), opened.plaintext.as_slice())
+            .map_err(|_| failed(SealedError::Message))?;
+        message.set_field(&table.record.id, Value::String(table.id_text(id)));
+        let placement = placement_of(table, &message).map_err(|error| StoreError::Scope {
+            table: table.record.table.clone(),
+            what: error.to_string(),
+        })?;
+        Ok(Stored { id, message, placement, version: opened.version, generation: opened.generation, sealed })
+    }
+
+    /// Writes a record with all its rows: a new one, or the next state of `old`.
+    pub(crate) async fn put_record(
+        &mut self,
+        table: &Table,
+        old: Option<&Stored>,
+        id: RecordId,
+        mut next: DynamicMessage,
+    ) -> Result<Stored, Refused> {
+        if next.descriptor() != table.record.message {
+            let (table, got) = (table.record.table.clone(), next.descriptor().full_name().to_owned());
+            return Err(StoreError::ForeignMessage { table, got }.into());
+        }
+        self.check_current(table).await?;
+        next.set_field(&table.record.id, Value::String(table.id_text(id)));
+        if let Some(etag) = &table.record.etag {
+            next.clear_field(etag);
+        }
+        let placement = placement_of(table, &next).map_err(invalid_placement)?;
+        if placement.home != id.org || !table.may_hold(id) {
+            let what = "the record would leave its tablespace".to_owned();
+            return Err(StoreError::Scope { table: table.record.table.clone(), what }.into());
+        }
+        let at = table.at(id.org);
+        let keys = self.keys_or_create(at.space).await?;
+        let rows = rows_of(table, keys.newest(), id, &next, &placement).map_err(|error| too_many_tokens(&error))?;
+        self.check_unique(table, &keys, id, &next, &placement).await?;
+        let old_rows = match old {
+            Some(old) => self.old_rows(table, old)?,
+            None => BTreeSet::new(),
+        };
+        old_rows.difference(&rows).for_each(|row| self.remove(row.clone()));
+        rows.difference(&old_rows).for_each(|row| self.put(row.clone(), Bytes::new(), None));
+
+        let key = at.record(id.uuid);
+        let plaintext = without_id(table, &next).encode_to_vec();
+        if plaintext.len() > MAX_RECORD_BYTES {
+            let what = format!("it has {} bytes, and may have {MAX_RECORD_BYTES}", plaintext.len());
+            return Err(Refused::invalid(table.record.message.name(), what));
+        }
+        let place = table.place(at.space.org, &key);
+        let sealed = sealed::seal(&keys, &place, plaintext, self.store.entropy().as_ref());
+        self.put(key, sealed.clone(), Some(VERSION_OFFSET));
+        self.changed(table, id, ChangeOp::Put);
+        let (version, generation) = (CommitVersion::default(), keys.newest().generation());
+        Ok(Stored { id, message: next, placement, version, generation, sealed })
+    }
+
+    /// Removes a record with all its rows.
+    pub(crate) async fn delete_record(&mut self, table: &Table, old: &Stored) -> Result<(), StoreError> {
+        self.check_current(table).await?;
+        for row in self.old_rows(table, old)? {
+            self.remove(row);
+        }
+        self.remove(table.at(old.id.org).record(old.id.uuid));
+        self.changed(table, old.id, ChangeOp::Delete);
+        Ok(())
+    }
+
+    /// The rows that a stored record has: those that its content asks for, under the generation that it was sealed under.
+    fn old_rows(&mut self, table: &Table, old: &Stored) -> Result<BTreeSet<Bytes>, StoreError> {
+        let failed = |cause| StoreError::Sealed { table: table.record.table.clone(), cause };
+        let keys = self.keys(table.at(old.id.org).space)?;
+        let keys = keys.as_ref().and_then(|keys| keys.generation(old.generation));
+        let keys = keys.ok_or_else(|| failed(SealedError::Generation(old.generation.0)))?;
+        rows_of(table, keys, old.id, &old.message, &old.placement).map_err(|_| failed(SealedError::Message))
+    }
+
+    /// Refuses a record of which a UNIQUE field has a value that another one holds.
+    async fn check_unique(
+        &mut self,
+        table: &Table,
+        keys: &SpaceKeys,
+        id: RecordId,
+        next: &DynamicMessage,
+        placement: &Placement,
+    ) -> Result<(), Refused> {
+        for index in &table.indexes {
+            if self.is_taken(table, index, keys, id, next, placement).await? {
+                return Err(Refused::Taken { field: index.field.name().to_owned() });
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether another record within the index's reach has the value, under any live generation. What is looked at becomes
+    /// part of what the transaction has read, the absence of rows too: of two that take a value at once, one conflicts.
+    pub(crate) async fn is_taken(
+        &mut self,
+        table: &Table,
+        index: &TableIndex,
+        keys: &SpaceKeys,
+        id: RecordId,
+        record: &DynamicMessage,
+        placement: &Placement,
+    ) -> Result<bool, StoreError> {
+        let Index::Unique { within } = index.kind else { return Ok(false) };
+        let Some(span) = reach(table, within, placement) else { return Ok(false) };
+        if !record.has_field(&index.field) {
+            return Ok(false);
+        }
+        let at = table.at(id.org);
+        let value = TokenValue::Exact(record.get_field(&index.field).into_owned());
+        let test = TokenTest { field: index.field.number(), any_of: vec![value] };
+        let order = Order::Asc;
+        let mut holders = Ground { table, at, keys, order }.meeting(span, &[test]);
+        let mut from = Some(beginning(order));
+        while let Some(place) = from {
+            match holders.seek(self, place).await? {
+                Some(holder) if holder.uuid == id.uuid => from = behind(order, holder.uuid),
+                holder => return Ok(holder.is_some()),
+            }
+        }
+        Ok(false)
+    }
+
+    /// Writes the rows of one index for a record that is stored already.
+    pub(crate) fn put_index_rows(
+        &mut self,
+        table: &Table,
+        index: &TableIndex,
+        keys: &SpaceKeys,
+        stored: &Stored,
+    ) -> Result<(), TooManyTokens> {
+        let at = table.at(stored.id.org);
+        let Some(keys) = keys.generation(stored.generation) else { return Ok(()) };
+        for token in tokens_of(at, index, keys, &stored.message)? {
+            let prefix = at.token(index.number, keys.generation(), &token);
+            self.put(crate::key::join(prefix, stored.id.uuid.as_bytes()), Bytes::new(), None);
+        }
+        Ok(())
+    }
+}
+
+/// The record's own scope, read from its scope fields.
+pub(crate) fn placement_of(table: &Table, message: &DynamicMessage) -> Result<Placement, PlacementError> {
+    table.rules.placement(message)
+}
+
+/// A request's scope field that is no id.
+pub(crate) fn invalid_placement(error: PlacementError) -> Refused {
+    match error {
+        PlacementError::Missing { field } => Refused::invalid(field, "it is empty: name the org"),
+        PlacementError::Malformed { field, source } => Refused::invalid(field, source.to_string()),
+    }
+}
+
+/// The range within which a value is unique; none if the record is in no such scope, and so beside nobody.
+fn reach(table: &Table, within: Within, placement: &Placement) -> Option<Span> {
+    match (within, table.record.home) {
+        (Within::System, _) | (Within::Org, Home::Org) => Some(Span::Whole),
+        (Within::Org, Home::Global) => placement.org.map(Span::Org),
+        (Within::Project, _) => placement.project.map(Span::Project),
+        (Within::Owner, _) => placement.owner.map(Span::Owner),
+    }
+}
+
+/// What is sealed: the id stands in the key already.
+fn without_id(table: &Table, message: &DynamicMessage) -> DynamicMessage {
+    let mut sealed = message.clone();
+    sealed.clear_field(&table.record.id);
+    sealed
+}
+
+fn too_many_tokens(error: &TooManyTokens) -> Refused {
+    Refused::invalid(error.field.clone(), "it has too many words to be searchable: make it shorter")
+}

@@ -1,0 +1,72 @@
+//! What a caller sees of a record: its own redacted copy, and an etag over exactly that.
+
+use crate::{
+    canonical::{drop_unknown, message_bytes},
+    records::Stored,
+    table::Table,
+};
+use data_encoding::BASE64URL_NOPAD;
+use prost_reflect::{DynamicMessage, Value};
+use sys_contract::id::RecordId;
+use sys_keys::{GenerationKeys, SpaceKeys};
+use sys_policy::FieldSet;
+
+/// A record as one caller may see it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct View {
+    id: RecordId,
+    message: DynamicMessage,
+}
+
+impl View {
+    /// Its id.
+    pub fn id(&self) -> RecordId {
+        self.id
+    }
+
+    /// The record without what the caller may not read, with `id` and `etag` set.
+    pub fn message(&self) -> &DynamicMessage {
+        &self.message
+    }
+
+    /// The message alone.
+    pub fn into_message(self) -> DynamicMessage {
+        self.message
+    }
+
+    /// The record without hidden and unknown fields.
+    pub(crate) fn redacted(stored: &Stored, hidden: &FieldSet) -> Self {
+        let mut message = stored.message().clone();
+        drop_unknown(&mut message);
+        hidden.iter().for_each(|field| message.clear_field_by_number(field));
+        Self { id: stored.id(), message }
+    }
+
+    /// Nothing but the id: the answer to a write whose result its caller may not read.
+    pub(crate) fn of_id(table: &Table, id: RecordId) -> Self {
+        let mut message = table.empty_record();
+        message.set_field(&table.record.id, Value::String(table.id_text(id)));
+        Self { id, message }
+    }
+
+    /// The view with its etag in the record's `etag` field, where it has one.
+    pub(crate) fn with_etag(mut self, table: &Table, keys: &SpaceKeys) -> Self {
+        if let Some(field) = &table.record.etag {
+            let etag = etag_of(keys.newest(), &self.message);
+            self.message.set_field(field, Value::String(etag));
+        }
+        self
+    }
+
+    /// Whether an etag is that of this view, which has none set yet. Made under an older key generation it still counts. No
+    /// secret hangs on the comparison: who may write need not send an etag at all.
+    pub(crate) fn has_etag(&self, keys: &SpaceKeys, etag: &str) -> bool {
+        keys.live().iter().any(|keys| etag_of(keys, &self.message) == etag)
+    }
+}
+
+/// `MAC(etag key, canonical bytes of the view)`. Over the view and not the record, so that a change of what is hidden does
+/// not show; keyed, so that nobody tries values of hidden fields against it.
+fn etag_of(keys: &GenerationKeys, view: &DynamicMessage) -> String {
+    BASE64URL_NOPAD.encode(&keys.etag(&message_bytes(view)))
+}

@@ -1,0 +1,127 @@
+//! Contracts that change over stored records: indexes that come and go, numbers that stay.
+
+use crate::harness::*;
+use prost_reflect::Value;
+use std::sync::Arc;
+use sys_contract::model::Role;
+use sys_keys::{Keyring, Unsealer, deterministic::SeededEntropy};
+use sys_store::{
+    Find, LoadError, Refused, Store, StoreError, Table,
+    engine::{
+        AnyEngine,
+        redb::{RedbEngine, RedbOptions},
+    },
+};
+
+/// The contract without an index on `weight`.
+fn without_index() -> String {
+    let without = TASKS.replace("int32 weight = 10 [(sys.policy.v1.field) = { index: EQUAL }]", "int32 weight = 10");
+    assert_ne!(without, TASKS);
+    without
+}
+
+/// How many tasks of org A the index of `weight` leads to.
+async fn found(world: &World, table: &Arc<Table>, weight: i32) -> usize {
+    let find = Find::all(world.orgs[0].tag()).with(10, Value::I32(weight));
+    world.begin().await.danger_unruled(table).find(&find).await.unwrap().len()
+}
+
+#[tokio::test]
+async fn an_index_added_later_holds_the_records_that_were_there() {
+    for kind in BOTH {
+        let world = World::new(kind).await;
+        let user = caller(1, vec![world.at_org(Role::User, 0), world.at_org(Role::User, 1)]);
+        let old = world.load_tasks(&without_index()).await.unwrap();
+        let create = async |table: &Arc<Table>, project| {
+            world.create(table, &user, world.task(table, project, &[("weight", Value::I32(7))])).await
+        };
+        for number in 0..70 {
+            create(&old, if number % 7 == 0 { 2 } else { 0 }).await.unwrap();
+        }
+        let new = world.tasks().await;
+        assert_eq!(found(&world, &new, 7).await, 60);
+
+        // Who still writes by the old contract would leave the new index behind.
+        let refused = create(&old, 0).await;
+        assert!(matches!(refused, Err(Refused::Store(StoreError::Superseded { .. }))), "{refused:?}");
+        create(&new, 0).await.unwrap();
+        assert_eq!(found(&world, &new, 7).await, 61);
+
+        // Gone, and back: nothing of what happened meanwhile is missing or left over.
+        let without = world.load_tasks(&without_index()).await.unwrap();
+        let id = create(&without, 0).await.unwrap().view.id();
+        let mut open = world.begin().await;
+        let task = open.danger_unruled(&without).get(id).await.unwrap().unwrap();
+        let mut task = task.into_message();
+        task.set_field_by_name("weight", Value::I32(8));
+        open.danger_unruled(&without).update(id, task).await.unwrap();
+        open.commit().await.unwrap();
+        let again = world.tasks().await;
+        assert_eq!((found(&world, &again, 7).await, found(&world, &again, 8).await), (61, 1));
+    }
+}
+
+#[tokio::test]
+async fn a_load_that_changes_nothing_leaves_older_tables_as_they_were() {
+    let world = World::new(Kind::Memory).await;
+    let user = caller(1, vec![world.at_org(Role::User, 0)]);
+    let (old, _new) = (world.tasks().await, world.tasks().await);
+    world.create(&old, &user, world.task(&old, 0, &[])).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_field_with_equal_values_cannot_become_unique_and_nothing_changes() {
+    for kind in BOTH {
+        let world = World::new(kind).await;
+        let user = caller(1, vec![world.at_org(Role::User, 0)]);
+        let old = world.tasks().await;
+        for _ in 0..2 {
+            world.create(&old, &user, world.task(&old, 0, &[("kind", text("same"))])).await.unwrap();
+        }
+        let unique =
+            TASKS.replace("{ immutable: true }];\n  Place", "{ immutable: true index: UNIQUE within: ORG }];\n  Place");
+        assert_ne!(unique, TASKS);
+        let refused = world.load_tasks(&unique).await;
+        assert!(matches!(&refused, Err(LoadError::NotUnique { field, .. }) if field == "kind"), "{refused:?}");
+        let third = world.create(&old, &user, world.task(&old, 0, &[("kind", text("other"))])).await;
+        let third = third.expect("the older contract goes on").view.id();
+
+        // Once the values differ it loads, whatever the first attempt left behind.
+        let find = Find::all(world.orgs[0].tag());
+        let mut open = world.begin().await;
+        let mut unruled = open.danger_unruled(&old);
+        let first = unruled.find(&find.first(1)).await.unwrap().remove(0).id();
+        assert_ne!(first, third);
+        unruled.delete(first).await.unwrap();
+        open.commit().await.unwrap();
+        let new = world.load_tasks(&unique).await.unwrap();
+        let taken = world.create(&new, &user, world.task(&new, 0, &[("kind", text("same"))])).await;
+        assert_eq!(refusal(taken), "taken kind");
+    }
+}
+
+#[tokio::test]
+async fn a_restart_finds_everything_under_the_same_numbers() {
+    let world = World::new(Kind::Redb).await;
+    let user = caller(1, vec![world.at_project(Role::User, 0)]);
+    let (notes, tasks) = (world.notes().await, world.tasks().await);
+    let note = world.create(&notes, &user, world.task(&notes, 0, &[("title", text("stays"))])).await.unwrap().view;
+    let task = world.create(&tasks, &user, world.task(&tasks, 0, &[("weight", Value::I32(7))])).await.unwrap().view;
+    let World { files, engine, .. } = world;
+    let AnyEngine::Redb(engine) = engine else { panic!("redb") };
+    RedbEngine::close(&engine);
+
+    let entropy = Arc::new(SeededEntropy::danger_from_seed(3));
+    let unsealer = Unsealer::DangerKeyFile(files.path().join("danger"));
+    let keyring = Keyring::open(&files.path().join("keys"), &unsealer, entropy.clone()).unwrap();
+    let engine = RedbEngine::open(&files.path().join("data"), RedbOptions::default()).unwrap();
+    let store = Store::open(AnyEngine::Redb(engine), keyring, entropy).await.unwrap();
+    // In another order than before.
+    let tasks = load(&store, compile("mod-tasks", "tasks/v1/tasks.proto", TASKS)).await.unwrap();
+    let notes = load(&store, compile("mod-notes", "notes/v1/notes.proto", NOTES)).await.unwrap();
+    for (table, view) in [(notes.table(0).unwrap(), note), (tasks.table(0).unwrap(), task)] {
+        let mut open = store.begin(NOW).await.unwrap();
+        let found = open.confined(table, &user).find(view.id()).await.unwrap();
+        assert_eq!(found.unwrap().message().to_string(), view.message().to_string());
+    }
+}

@@ -1,0 +1,104 @@
+//! Nothing that a caller may not read moves any answer: two stores that differ only in that answer alike.
+
+use crate::harness::*;
+use prost_reflect::Value;
+use std::sync::Arc;
+use sys_contract::{
+    id::RecordId,
+    model::{Role, Verb},
+};
+use sys_policy::Caller;
+use sys_store::{ListRequest, Table};
+
+const REQUESTS: [(&str, &str); 9] = [
+    ("", ""),
+    ("", "id desc"),
+    ("", "title"),
+    ("", "draft desc"),
+    ("published", ""),
+    ("title.startsWith(\"plan of\")", ""),
+    ("title.startsWith(\"plan of\") && published", "title desc"),
+    ("draft == \"hidden\"", ""),
+    ("draft != \"hidden\"", ""),
+];
+
+struct Set {
+    world: World,
+    table: Arc<Table>,
+    /// Sees project 0, and what the whole org sees.
+    user: Caller,
+    /// Sees all of org A.
+    author: Caller,
+    ids: Vec<RecordId>,
+}
+
+async fn set_up() -> Set {
+    let world = World::new(Kind::Memory).await;
+    let table = world.notes().await;
+    let user = caller(1, vec![world.at_project(Role::User, 0)]);
+    let author = caller(2, vec![world.at_org(Role::User, 0)]);
+    let mut ids = Vec::new();
+    for number in 0..9 {
+        let title = format!("plan of day {number}");
+        let fields = [("title", text(&title)), ("published", Value::Bool(number % 2 == 0)), ("draft", text("d"))];
+        let project = usize::from(number % 3 == 0);
+        ids.push(world.create(&table, &author, world.task(&table, project, &fields)).await.unwrap().view.id());
+    }
+    Set { world, table, user, author, ids }
+}
+
+impl Set {
+    /// All that the user can find out, save what is random: nonces.
+    async fn answers(&self) -> Vec<String> {
+        let mut answers = Vec::new();
+        for (filter, order_by) in REQUESTS {
+            for project_id in [String::new(), self.world.project_text(0), self.world.project_text(1)] {
+                let mut request = ListRequest {
+                    org_id: self.world.org_text(0),
+                    project_id,
+                    filter: filter.to_owned(),
+                    order_by: order_by.to_owned(),
+                    page_size: 2,
+                    page_token: String::new(),
+                };
+                loop {
+                    let page = self.world.list(&self.table, &self.user, &request).await.unwrap();
+                    answers.extend(page.views.iter().map(|view| view.message().to_string()));
+                    answers.push(format!("token of {}", page.next_page_token.len()));
+                    if page.next_page_token.is_empty() {
+                        break;
+                    }
+                    request.page_token = page.next_page_token;
+                }
+            }
+        }
+        for id in &self.ids {
+            for verb in [Verb::Get, Verb::Update, Verb::Delete] {
+                let mut open = self.world.begin().await;
+                let permit = open.confined(&self.table, &self.user).permit(verb, *id).await;
+                answers.push(permit.map_or_else(|refused| kind(&refused), |permit| format!("{:?}", permit.grant())));
+            }
+        }
+        answers
+    }
+}
+
+#[tokio::test]
+async fn rows_and_fields_that_a_caller_may_not_read_do_not_move_his_answers() {
+    let (plain, fuller) = (set_up().await, set_up().await);
+    assert_eq!(plain.answers().await, fuller.answers().await, "the same twice");
+    for number in 0..30 {
+        let fields = [("title", text("plan of other people")), ("draft", text("hidden"))];
+        let new = fuller.world.task(&fuller.table, 1, &fields);
+        fuller.world.create(&fuller.table, &fuller.author, new).await.unwrap();
+        let id = fuller.ids[number % fuller.ids.len()];
+        let draft = message(&fuller.table, &[("draft", text(&format!("hidden {number}")))]);
+        fuller.world.update(&fuller.table, &fuller.author, id, &["draft"], draft, None).await.unwrap();
+    }
+    assert_eq!(plain.answers().await, fuller.answers().await);
+
+    // The comparison can tell: one published note, and the answers differ.
+    let new = fuller.world.task(&fuller.table, 1, &[("title", text("x")), ("published", Value::Bool(true))]);
+    fuller.world.create(&fuller.table, &fuller.author, new).await.unwrap();
+    assert_ne!(plain.answers().await, fuller.answers().await);
+}

@@ -1,0 +1,12 @@
+//! The record layer from outside, on each engine: what a caller sees, what stands on disk, what two transactions may do.
+
+mod conflicts;
+mod evolution;
+mod harness;
+mod interference;
+mod model;
+mod pages;
+mod sealed;
+mod system;
+mod unique;
+mod updates;

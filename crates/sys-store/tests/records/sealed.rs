@@ -1,0 +1,123 @@
+//! What stands on disk: no plaintext, and nothing that opens in another place or under other keys.
+
+use crate::harness::*;
+use bytes::Bytes;
+use std::{fs, sync::Arc};
+use sys_contract::model::Role;
+use sys_keys::{Keyring, Unsealer, deterministic::SeededEntropy};
+use sys_store::{
+    Refused, SealedError, Store, StoreError, SystemKind, Table,
+    engine::{AnyEngine, Engine, KeyRange, Order, Txn, Write, redb::RedbEngine},
+};
+
+/// Sealed records are longer than this, index rows are empty and change rows short.
+const SHORTEST_RECORD: usize = 40;
+
+async fn all_rows(engine: &AnyEngine) -> Vec<(Bytes, Bytes)> {
+    engine.begin().await.unwrap().range(KeyRange::all(), Order::Asc, 4_096).await.unwrap()
+}
+
+async fn put(engine: &AnyEngine, key: &Bytes, value: &Bytes) {
+    let write = Write::Put { key: key.clone(), value: value.clone(), stamp: None };
+    engine.begin().await.unwrap().commit(vec![write]).await.unwrap();
+}
+
+#[tokio::test]
+async fn no_plaintext_of_a_record_is_on_disk() {
+    let world = World::new(Kind::Redb).await;
+    let notes = world.notes().await;
+    let user = caller(1, vec![world.at_project(Role::User, 0)]);
+    let canaries = ["Kanarienvogel", "Zeisigfink"];
+    let mut ids = Vec::new();
+    for round in 0..20 {
+        let fields = [("title", text(&format!("{} {round}", canaries[0]))), ("draft", text(canaries[1]))];
+        ids.push(world.create(&notes, &user, world.task(&notes, 0, &fields)).await.unwrap().view.id());
+        let mut open = world.begin().await;
+        open.put_row(SystemKind::Outbox, &[round], canaries[0].into()).await.unwrap();
+        open.commit().await.unwrap();
+    }
+    let AnyEngine::Redb(engine) = &world.engine else { panic!("redb") };
+    RedbEngine::close(engine);
+    let bytes: Vec<u8> =
+        ["data", "keys"].iter().flat_map(|file| fs::read(world.files.path().join(file)).unwrap()).collect();
+    assert_eq!(
+        fs::read(world.data_file()).unwrap().len(),
+        bytes.len() - fs::read(world.files.path().join("keys")).unwrap().len()
+    );
+    let holds = |part: &[u8]| bytes.windows(part.len()).any(|window| window == part);
+    // The search finds what does stand there plain.
+    assert!(holds(ids[0].uuid.as_bytes()));
+    for canary in canaries {
+        for part in [canary, &canary.to_lowercase(), &canary.to_lowercase()[..6]] {
+            assert!(!holds(part.as_bytes()), "{part}");
+        }
+    }
+    // Ids in fields are text, and text is sealed.
+    assert!(!holds(world.project_text(0).as_bytes()));
+}
+
+#[tokio::test]
+async fn a_sealed_record_put_elsewhere_does_not_open() {
+    for kind in BOTH {
+        let world = World::new(kind).await;
+        let (tasks, notes) = (world.tasks().await, world.notes().await);
+        let user = caller(1, vec![world.at_org(Role::User, 0), world.at_org(Role::User, 1)]);
+        let create = async |table: &Arc<Table>, project| {
+            let message = world.task(table, project, &[]);
+            world.create(table, &user, message).await.unwrap().view.id()
+        };
+        let tables = [&tasks, &tasks, &tasks, &notes];
+        let ids = [create(&tasks, 0).await, create(&tasks, 0).await, create(&tasks, 2).await, create(&notes, 0).await];
+        let rows = all_rows(&world.engine).await;
+        let row = |at: usize| {
+            let is_record = |(key, value): &&(Bytes, Bytes)| {
+                key.starts_with(ids[at].org.as_bytes())
+                    && key.ends_with(ids[at].uuid.as_bytes())
+                    && value.len() > SHORTEST_RECORD
+            };
+            rows.iter().find(is_record).unwrap()
+        };
+        // Another record's place in the table, another org's, another table's; and a single bit anywhere.
+        for (at, from) in [(0, 1), (0, 2), (0, 3), (3, 0)] {
+            put(&world.engine, &row(at).0, &row(from).1).await;
+            let forged = world.begin().await.confined(tables[at], &user).find(ids[at]).await;
+            let Err(Refused::Store(StoreError::Sealed { cause, .. })) = forged else { panic!("{forged:?}") };
+            assert!(matches!(cause, SealedError::Forged), "{cause:?}");
+            put(&world.engine, &row(at).0, &row(at).1).await;
+            world.get(tables[at], &user, ids[at]).await.expect("back in its place");
+        }
+        let (key, value) = row(0);
+        for byte in 0..value.len() {
+            let mut flipped = value.to_vec();
+            flipped[byte] ^= 1;
+            put(&world.engine, key, &flipped.into()).await;
+            let opened = world.begin().await.confined(&tasks, &user).find(ids[0]).await;
+            // The commit version is stamped after sealing and is not sealed; nothing else may be touched.
+            assert_eq!(opened.is_ok(), (5..13).contains(&byte), "byte {byte}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_system_row_put_elsewhere_does_not_open() {
+    let world = World::new(Kind::Memory).await;
+    let mut open = world.begin().await;
+    open.put_row(SystemKind::Setting, b"one", b"1".to_vec()).await.unwrap();
+    open.put_row(SystemKind::Setting, b"two", b"2".to_vec()).await.unwrap();
+    open.commit().await.unwrap();
+    let rows = all_rows(&world.engine).await;
+    let find = |name: &[u8]| rows.iter().find(|(key, _)| key.ends_with(name)).unwrap();
+    put(&world.engine, &find(b"one").0, &find(b"two").1).await;
+    let forged = world.begin().await.row(SystemKind::Setting, b"one").await;
+    assert!(matches!(forged, Err(StoreError::Sealed { cause: SealedError::Forged, .. })), "{forged:?}");
+}
+
+#[tokio::test]
+async fn a_store_does_not_open_under_other_keys() {
+    let world = World::new(Kind::Memory).await;
+    let entropy = Arc::new(SeededEntropy::danger_from_seed(2));
+    let unsealer = Unsealer::DangerKeyFile(world.files.path().join("danger2"));
+    let keyring = Keyring::create(&world.files.path().join("keys2"), &unsealer, entropy.clone()).unwrap();
+    let opened = Store::open(world.engine.clone(), keyring, entropy).await;
+    assert!(matches!(opened, Err(StoreError::Sealed { .. })), "{opened:?}");
+}
