@@ -1,0 +1,16 @@
+//! Generates the types of sys-core's own contract. No protoc needed: protox compiles the files.
+
+use std::error::Error;
+
+const PROTO_ROOT: &str = "../../proto";
+const FILES: [&str; 2] = ["sys/core/v1/descriptor.proto", "sys/core/v1/identity.proto"];
+
+fn main() -> Result<(), Box<dyn Error>> {
+    println!("cargo:rerun-if-changed={PROTO_ROOT}/sys/policy/v1/policy.proto");
+    for file in FILES {
+        println!("cargo:rerun-if-changed={PROTO_ROOT}/{file}");
+    }
+    let set = protox::compile(FILES, [PROTO_ROOT])?;
+    prost_build::Config::new().enable_type_names().compile_fds(set)?;
+    Ok(())
+}

@@ -1,0 +1,192 @@
+//! The audit log: one leaf for each write, sign-in event and refusal, in the log of the org that it concerns or in the
+//! system's.
+//!
+//! A leaf names ids, grants and reasons, never values. Leaves of a write are stored in its transaction; leaves of refusals
+//! are collected and stored within a second. An entry holds the leaf behind its hash, SHA-256(0x00 | leaf) as in RFC 6962
+//! section 2.1; the leaf is salted, so that its hash can be shown to those who may not read it.
+
+use crate::{clock::Clock, refusal::Refusal};
+use aws_lc_rs::digest::{Context, SHA256};
+use prost::Message;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+use sys_contract::id::{AccountId, OrgTag, RecordId};
+use sys_policy::{Caller, Now};
+use sys_store::{LogKind, Open, Store, StoreError};
+use tokio::sync::mpsc;
+
+/// Random bytes in a leaf.
+pub(crate) const SALT_BYTES: usize = 16;
+
+/// Refusals that wait to be stored. Beyond it they are counted, and the count is logged.
+const MAX_WAITING: usize = 4_096;
+/// Leaves stored in one transaction.
+const MAX_BATCH: usize = 256;
+/// How long a refusal may wait for others to share its transaction.
+const GATHER: Duration = Duration::from_millis(200);
+
+/// What a leaf says. The message that is sealed.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct Leaf {
+    /// Unix seconds of the call.
+    #[prost(int64, tag = "1")]
+    pub unix_s: i64,
+    /// Nanoseconds beside them.
+    #[prost(int32, tag = "2")]
+    pub nanos: i32,
+    /// The method's path.
+    #[prost(string, tag = "3")]
+    pub method: String,
+    /// The caller's account, in text; empty for an anonymous caller.
+    #[prost(string, tag = "4")]
+    pub account_id: String,
+    /// The caller's session.
+    #[prost(string, tag = "5")]
+    pub session_id: String,
+    /// `OK`, or the reason of the refusal.
+    #[prost(string, tag = "6")]
+    pub outcome: String,
+    /// The records that were written or that the call was judged on: org tag and UUID, 22 bytes each.
+    #[prost(bytes = "vec", repeated, tag = "7")]
+    pub records: Vec<Vec<u8>>,
+    /// The number of the grant that allowed it, counted from 0 in the contract's order; absent where it took none.
+    #[prost(uint32, optional, tag = "8")]
+    pub grant: Option<u32>,
+    /// Random, so that nobody finds the leaf by guessing what has this hash.
+    #[prost(bytes = "vec", tag = "10")]
+    pub salt: Vec<u8>,
+    /// Refusals that were not stored since there were too many; then all else is empty.
+    #[prost(uint64, tag = "9")]
+    pub lost: u64,
+}
+
+impl Leaf {
+    /// A leaf of this call that went well so far.
+    pub(crate) fn new(method: &str, caller: &Caller, now: &Now) -> Self {
+        Self {
+            unix_s: now.unix_s,
+            nanos: now.nanos,
+            method: method.to_owned(),
+            account_id: caller.account().as_ref().map(AccountId::to_string).unwrap_or_default(),
+            session_id: caller.session().map(|session| session.to_string()).unwrap_or_default(),
+            outcome: "OK".to_owned(),
+            ..Self::default()
+        }
+    }
+
+    pub(crate) fn record(mut self, id: RecordId) -> Self {
+        self.records.push(id.to_bytes().to_vec());
+        self
+    }
+
+    pub(crate) fn refused(mut self, reason: &str) -> Self {
+        reason.clone_into(&mut self.outcome);
+        self
+    }
+}
+
+/// SHA-256(0x00 | leaf), RFC 6962 section 2.1.
+pub fn leaf_hash(leaf: &[u8]) -> [u8; 32] {
+    let mut context = Context::new(&SHA256);
+    context.update(&[0]);
+    context.update(leaf);
+    let mut hash = [0; 32];
+    hash.copy_from_slice(context.finish().as_ref());
+    hash
+}
+
+/// Takes refusals and stores them soon.
+#[derive(Debug, Clone)]
+pub(crate) struct Refusals {
+    waiting: mpsc::Sender<(OrgTag, Leaf)>,
+    lost: Arc<AtomicU64>,
+}
+
+impl Refusals {
+    /// Starts the task that stores them. It ends, with all stored, when the last `Refusals` is dropped.
+    pub(crate) fn start(store: Store, clock: Clock) -> (Self, tokio::task::JoinHandle<()>) {
+        let (waiting, receiver) = mpsc::channel(MAX_WAITING);
+        let lost = Arc::new(AtomicU64::new(0));
+        let task = tokio::spawn(write_refusals(store, clock, receiver, lost.clone()));
+        (Self { waiting, lost }, task)
+    }
+
+    /// Leaves a leaf for the log of this org, or the system's.
+    pub(crate) fn put(&self, org: OrgTag, leaf: Leaf) {
+        if self.waiting.try_send((org, leaf)).is_err() {
+            self.lost.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
+async fn write_refusals(
+    store: Store,
+    clock: Clock,
+    mut receiver: mpsc::Receiver<(OrgTag, Leaf)>,
+    lost: Arc<AtomicU64>,
+) {
+    while let Some(first) = receiver.recv().await {
+        let mut batch = vec![first];
+        let more = async {
+            while batch.len() < MAX_BATCH {
+                match receiver.recv().await {
+                    Some(leaf) => batch.push(leaf),
+                    None => break,
+                }
+            }
+        };
+        // Either is fine: the batch is full, or the time is over.
+        let _ = tokio::time::timeout(GATHER, more).await;
+        let missing = lost.swap(0, Ordering::Relaxed);
+        if missing > 0 {
+            batch.push((OrgTag::GLOBAL, Leaf { lost: missing, ..Leaf::default() }));
+        }
+        let count = batch.len();
+        if let Err(error) = write_batch(&store, &clock, batch).await {
+            tracing::error!(%error, count, "refusals could not be written to the audit log");
+            lost.fetch_add(u64::try_from(count).unwrap_or(u64::MAX), Ordering::Relaxed);
+        }
+    }
+}
+
+async fn write_batch(
+    store: &Store,
+    clock: &Clock,
+    batch: Vec<(OrgTag, Leaf)>,
+) -> Result<(), Refusal> {
+    let mut open = store.begin(clock.now()).await?;
+    for (org, leaf) in batch {
+        let mut salt = [0; SALT_BYTES];
+        store.entropy().fill(&mut salt);
+        append(&mut open, org, &leaf, salt).await?;
+    }
+    open.commit().await?;
+    Ok(())
+}
+
+/// Adds a leaf to the log of an org, or to the system's for [`OrgTag::GLOBAL`]. It is numbered by the commit.
+pub(crate) async fn append(open: &mut Open, org: OrgTag, leaf: &Leaf, salt: [u8; SALT_BYTES]) -> Result<(), StoreError> {
+    let mut salted = leaf.clone();
+    salted.salt = salt.to_vec();
+    let leaf = salted.encode_to_vec();
+    let mut entry = leaf_hash(&leaf).to_vec();
+    entry.extend_from_slice(&leaf);
+    open.append(LogKind::Audit, org, entry).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_leaf_hash_is_that_of_rfc_6962() {
+        // The hash of the empty leaf, from the test vectors of the certificate-transparency project.
+        let hex: String = leaf_hash(b"").iter().map(|byte| format!("{byte:02x}")).collect();
+        assert_eq!(hex, "6e340b9cffb37a989ca544e6bb780a2c78901d3fb33738768511a30617afa01d");
+    }
+}

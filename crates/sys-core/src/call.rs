@@ -1,0 +1,182 @@
+//! `Call`: the only way to a record. Caller, module and transaction in one value, made by the gate for one attempt of one
+//! request, dead once the gate has taken the transaction back.
+//!
+//! What must never happen here: a record operation that is neither within the caller's rights ([`Call::records`]) nor
+//! among what the method's `elevate` lists ([`Call::elevated`]).
+
+use crate::{
+    clock::unix_ms,
+    gate::{Gate, Identified},
+    host::LoadedMethod,
+    outbox::Effect,
+    records::Records,
+    refusal::{Code, Refusal},
+    throttle::Throttle,
+};
+use std::{fmt, net::IpAddr, ops::DerefMut, sync::Arc};
+use sys_contract::id::{AccountId, OrgTag, RecordId};
+use sys_keys::Entropy;
+use sys_policy::{Caller, Now};
+use sys_store::{Open, Store};
+use tokio::sync::{MappedMutexGuard, Mutex, MutexGuard};
+
+/// Effects that one call may leave in the outbox: a handler that wants more has lost its way.
+const MAX_EFFECTS: usize = 16;
+
+/// One attempt of one request. Cheap to clone; every clone is the same call.
+#[derive(Clone)]
+pub struct Call(Arc<State>);
+
+struct State {
+    caller: Arc<Caller>,
+    source: Option<IpAddr>,
+    method: Arc<LoadedMethod>,
+    now: Now,
+    store: Store,
+    entropy: Arc<dyn Entropy>,
+    throttle: Arc<Throttle>,
+    transaction: Mutex<Transaction>,
+}
+
+/// The transaction of a call, opened at the first read.
+struct Transaction {
+    stage: Stage,
+    effects: Vec<Effect>,
+    changed_identities: Vec<AccountId>,
+}
+
+#[allow(clippy::large_enum_variant, reason = "one of these lives in each call, and almost always it is the large one")]
+enum Stage {
+    Unopened,
+    Open(Open),
+    /// The gate has it, or it failed.
+    Gone,
+}
+
+/// What the gate gets back when the handler is done.
+pub(crate) struct Finished {
+    /// Absent where the call read and wrote nothing.
+    pub(crate) open: Option<Open>,
+    pub(crate) effects: Vec<Effect>,
+    /// The accounts whose sessions or bindings the call changed: their cached callers are forgotten after the commit.
+    pub(crate) changed_identities: Vec<AccountId>,
+}
+
+impl fmt::Debug for Call {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Call").field("method", &self.0.method.path()).field("caller", &self.0.caller.account()).finish_non_exhaustive()
+    }
+}
+
+impl Call {
+    pub(crate) fn new(identified: &Identified, method: Arc<LoadedMethod>, now: Now, gate: &Gate) -> Self {
+        let (caller, source) = (identified.caller.clone(), identified.source);
+        let (store, entropy, throttle) = (gate.store.clone(), gate.entropy.clone(), gate.throttle.clone());
+        let transaction =
+            Mutex::new(Transaction { stage: Stage::Unopened, effects: Vec::new(), changed_identities: Vec::new() });
+        Self(Arc::new(State { caller, source, method, now, store, entropy, throttle, transaction }))
+    }
+
+    /// Who calls.
+    pub fn caller(&self) -> &Arc<Caller> {
+        &self.0.caller
+    }
+
+    /// The time of the call, the same for all that happens in it.
+    pub fn now(&self) -> &Now {
+        &self.0.now
+    }
+
+    /// The module's records, with the caller's rights, as far as the method's target and `reach` go.
+    pub fn records(&self) -> Records {
+        Records::with_callers_rights(self.clone())
+    }
+
+    /// The module's records with the module's own rights, as far as the method's `elevate` goes.
+    pub fn elevated(&self) -> Result<Records, Refusal> {
+        if self.0.method.method().elevate.is_empty() {
+            return Err(Refusal::internal(format!("{} elevates nothing", self.0.method.path())));
+        }
+        Ok(Records::with_modules_rights(self.clone()))
+    }
+
+    /// Leaves an effect for after the commit: it is stored with the call's writes or not at all.
+    pub async fn after_commit(&self, effect: Effect) -> Result<(), Refusal> {
+        let mut transaction = self.0.transaction.lock().await;
+        if transaction.effects.len() >= MAX_EFFECTS {
+            return Err(Refusal::internal("too many effects in one call"));
+        }
+        transaction.effects.push(effect);
+        Ok(())
+    }
+
+    /// Whether the caller is on this machine. An unknown source is not.
+    pub fn source_is_loopback(&self) -> bool {
+        self.0.source.is_some_and(|source| source.to_canonical().is_loopback())
+    }
+
+    /// Takes one from the bucket of sign-ins at what `subject` names, from the caller's source: an address that somebody
+    /// wants to log in with, whether it exists or not.
+    pub fn throttle_sign_in(&self, subject: &str) -> Result<(), Refusal> {
+        self.0.throttle.sign_in(subject, self.0.source)
+    }
+
+    /// A new id in this org's tablespace.
+    pub fn new_id(&self, org: OrgTag) -> RecordId {
+        let mut random = [0; 10];
+        self.0.entropy.fill(&mut random);
+        RecordId::new(org, unix_ms(&self.0.now), random)
+    }
+
+    /// Fresh random bytes.
+    pub fn random<const N: usize>(&self) -> [u8; N] {
+        let mut bytes = [0; N];
+        self.0.entropy.fill(&mut bytes);
+        bytes
+    }
+
+    pub(crate) fn entropy(&self) -> &dyn Entropy {
+        &*self.0.entropy
+    }
+
+    pub(crate) fn method(&self) -> &Arc<LoadedMethod> {
+        &self.0.method
+    }
+
+    /// The open transaction, opened now if it is not yet. For sys-core alone: a module's code has no way here.
+    pub(crate) async fn open(&self) -> Result<impl DerefMut<Target = Open> + use<'_>, Refusal> {
+        let mut transaction = self.0.transaction.lock().await;
+        if matches!(transaction.stage, Stage::Unopened) {
+            transaction.stage = Stage::Open(self.0.store.begin(self.0.now).await.map_err(Refusal::from)?);
+        }
+        MutexGuard::try_map(transaction, |transaction| match &mut transaction.stage {
+            Stage::Open(open) => Some(open),
+            Stage::Unopened | Stage::Gone => None,
+        })
+        .map_err(|_| Refusal::new(Code::Aborted, "CALL_OVER", "the call is over"))
+        .map(|open: MappedMutexGuard<'_, Open>| open)
+    }
+
+    /// Notes that this account's sessions, bindings or standing change with this call: its epoch moves with the commit,
+    /// and its cached callers are forgotten.
+    pub(crate) async fn identity_changes(&self, account: AccountId) {
+        let mut transaction = self.0.transaction.lock().await;
+        if !transaction.changed_identities.contains(&account) {
+            transaction.changed_identities.push(account);
+        }
+    }
+
+    /// Ends the call: whatever clone a handler kept is dead from here on.
+    pub(crate) async fn finish(&self) -> Finished {
+        let mut transaction = self.0.transaction.lock().await;
+        let open = match std::mem::replace(&mut transaction.stage, Stage::Gone) {
+            Stage::Open(open) => Some(open),
+            Stage::Unopened | Stage::Gone => None,
+        };
+        Finished {
+            open,
+            effects: std::mem::take(&mut transaction.effects),
+            changed_identities: std::mem::take(&mut transaction.changed_identities),
+        }
+    }
+}

@@ -1,0 +1,62 @@
+//! sys-core's own contract: the records of [`crate::identity`], which no method serves, and the DescriptorService.
+
+use crate::{
+    clock::Clock,
+    host::Host,
+    identity::wire::{GetDescriptorsRequest, GetDescriptorsResponse},
+    module::{Handlers, Module},
+    refusal::Refusal,
+};
+use std::{
+    fmt,
+    sync::{Arc, Weak},
+};
+use sys_contract::{
+    load::{Origin, SourceFile, load},
+    model::Contract,
+    problem::Problems,
+};
+
+const SOURCES: [(&str, &str); 2] = [
+    ("sys/core/v1/descriptor.proto", include_str!("../../../proto/sys/core/v1/descriptor.proto")),
+    ("sys/core/v1/identity.proto", include_str!("../../../proto/sys/core/v1/identity.proto")),
+];
+
+/// The module of sys-core itself.
+pub(crate) struct CoreModule {
+    contract: Arc<Contract>,
+    /// Weak, since the host holds the module.
+    host: Weak<Host>,
+    clock: Clock,
+}
+
+impl fmt::Debug for CoreModule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("CoreModule")
+    }
+}
+
+impl CoreModule {
+    pub(crate) fn new(host: &Arc<Host>, clock: Clock) -> Result<Self, Problems> {
+        let sources = SOURCES.map(|(path, text)| SourceFile { path: path.to_owned(), text: text.to_owned() });
+        let contract = load("sys-core", Origin::BuiltIn, &sources)?;
+        Ok(Self { contract: Arc::new(contract), host: Arc::downgrade(host), clock })
+    }
+}
+
+impl Module for CoreModule {
+    fn contract(&self) -> Arc<Contract> {
+        self.contract.clone()
+    }
+
+    fn register(self: Arc<Self>, handlers: &mut Handlers) {
+        handlers.unary("sys.core.v1.DescriptorService/GetDescriptors", move |call, _: GetDescriptorsRequest| {
+            let module = self.clone();
+            async move {
+                let host = module.host.upgrade().ok_or_else(|| Refusal::internal("the host is gone"))?;
+                let files = host.visible_files(call.caller(), &module.clock.now());
+                Ok(GetDescriptorsResponse { file_descriptor_sets: files.into_iter().map(Into::into).collect() })
+            }
+        });
+    }
+}

@@ -1,0 +1,335 @@
+//! The module host: which methods there are, and what stands behind each.
+//!
+//! The table is swapped whole, so that a request sees one state of it. A module loads whole or not at all: each method is
+//! served or has a handler, each handler has a method, and each validation rule compiles.
+
+use crate::{
+    module::{Handle, Handlers, Module},
+    refusal::{FieldViolation, Refusal},
+    wire::unknown_enum_value,
+};
+use arc_swap::ArcSwap;
+use bytes::Bytes;
+use prost_protovalidate::Validator;
+use prost_reflect::{DynamicMessage, Kind, MessageDescriptor};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    sync::Arc,
+};
+use sys_contract::{
+    id::RecordId,
+    model::{Contract, Method, Serve, Shape},
+    problem::Problems,
+};
+use sys_policy::{Caller, MethodRules, Now, Rules};
+use sys_store::{Open, Store, Table, Tables};
+
+/// A module that is loaded.
+pub struct LoadedModule {
+    pub(crate) contract: Arc<Contract>,
+    pub(crate) tables: Arc<Tables>,
+    pub(crate) validator: Validator,
+}
+
+impl fmt::Debug for LoadedModule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LoadedModule").field("module", &self.contract.module).finish_non_exhaustive()
+    }
+}
+
+/// A method that is loaded, with all that the gate needs to know of it.
+pub struct LoadedMethod {
+    pub(crate) module: Arc<LoadedModule>,
+    service: usize,
+    method: usize,
+    /// Whom the method lets in; for a served method its record's rules say it.
+    pub(crate) rules: Arc<MethodRules>,
+    pub(crate) handle: Option<Handle>,
+    /// Whether a record can stand anywhere in the response: then it is redacted.
+    pub(crate) answers_records: bool,
+}
+
+impl fmt::Debug for LoadedMethod {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LoadedMethod").field("path", &self.path()).finish_non_exhaustive()
+    }
+}
+
+impl LoadedMethod {
+    /// The contract's words on it.
+    pub(crate) fn method(&self) -> &Method {
+        // INVARIANT: the two numbers were counted off this very contract in `methods_of`.
+        #[allow(clippy::indexing_slicing, reason = "INVARIANT: see above")]
+        &self.module.contract.services[self.service].methods[self.method]
+    }
+
+    /// Whether any grant of the method might hold for this caller on some record.
+    pub(crate) fn could(&self, caller: &Caller, now: &Now) -> bool {
+        self.rules.could(caller, now)
+    }
+
+    /// Its path without the leading slash.
+    pub(crate) fn path(&self) -> &str {
+        &self.method().path
+    }
+}
+
+/// All methods, and the modules that they belong to.
+#[derive(Debug, Default)]
+pub(crate) struct MethodTable {
+    methods: BTreeMap<String, Arc<LoadedMethod>>,
+    pub(crate) modules: Vec<Arc<LoadedModule>>,
+}
+
+/// Loads modules.
+#[derive(Debug)]
+pub struct Host {
+    store: Store,
+    table: ArcSwap<MethodTable>,
+}
+
+/// Why a module does not load.
+#[derive(Debug, thiserror::Error)]
+pub enum ModuleError {
+    /// Its rules do not compile.
+    #[error("{0}")]
+    Contract(#[from] Problems),
+    /// The store refuses its tables.
+    #[error(transparent)]
+    Store(#[from] sys_store::LoadError),
+    /// A method has neither `serve` nor a handler.
+    #[error("{path} ({place}): no handler stands ready for it; write `serve` in its option, or register a handler")]
+    NoHandler {
+        /// The method.
+        path: String,
+        /// Where it is declared.
+        place: String,
+    },
+    /// The rules were compiled from another contract.
+    #[error("{path} has no rules")]
+    NoRules {
+        /// The method.
+        path: String,
+    },
+    /// A handler stands ready for a method that the contract does not name or serves itself, or twice for one.
+    #[error("a handler stands ready for {path}, which the contract of {module} does not leave to one handler")]
+    ExtraHandler {
+        /// The path that was registered.
+        path: String,
+        /// The module.
+        module: String,
+    },
+    /// A noun, package or method is another module's.
+    #[error("{module}: {what} belongs to another module that is loaded")]
+    Taken {
+        /// The module that came later.
+        module: String,
+        /// The noun, package or path.
+        what: String,
+    },
+    /// A validation rule does not compile.
+    #[error("{message}: a validation rule does not compile: {cause}")]
+    Validation {
+        /// The message that it stands in.
+        message: String,
+        /// Why.
+        cause: String,
+    },
+}
+
+impl Host {
+    pub(crate) fn new(store: Store) -> Self {
+        Self { store, table: ArcSwap::default() }
+    }
+
+    /// Loads a module that is a contract only.
+    pub async fn load_served(&self, contract: Arc<Contract>) -> Result<Arc<LoadedModule>, ModuleError> {
+        self.load_with(contract, Handlers::default()).await
+    }
+
+    /// Loads a module with handlers in this process.
+    pub async fn load(&self, module: Arc<dyn Module>) -> Result<Arc<LoadedModule>, ModuleError> {
+        let mut handlers = Handlers::default();
+        let contract = module.contract();
+        module.register(&mut handlers);
+        self.load_with(contract, handlers).await
+    }
+
+    async fn load_with(&self, contract: Arc<Contract>, mut handlers: Handlers) -> Result<Arc<LoadedModule>, ModuleError> {
+        let rules = Arc::new(Rules::compile(&contract)?);
+        refuse_taken(&contract, &self.table.load())?;
+        let validator = validator_of(&contract)?;
+        let tables = self.store.load(contract.clone(), rules.clone()).await?;
+        let module = Arc::new(LoadedModule { contract, tables, validator });
+        let loaded = methods_of(&module, &rules, &mut handlers)?;
+        if let Some(path) = handlers.left_over().next() {
+            return Err(ModuleError::ExtraHandler { path: path.to_owned(), module: module.contract.module.clone() });
+        }
+        self.table.rcu(|table| {
+            let mut methods = table.methods.clone();
+            methods.extend(loaded.iter().map(|method| (method.path().to_owned(), method.clone())));
+            let modules = table.modules.iter().chain([&module]).cloned().collect();
+            MethodTable { methods, modules }
+        });
+        Ok(module)
+    }
+
+    /// A module that is loaded, by its name.
+    pub fn loaded(&self, module: &str) -> Option<Arc<LoadedModule>> {
+        self.table.load().modules.iter().find(|loaded| loaded.contract.module == module).cloned()
+    }
+
+    pub(crate) fn method(&self, path: &str) -> Option<Arc<LoadedMethod>> {
+        self.table.load().methods.get(path).cloned()
+    }
+
+    /// The files that describe what this caller might call: one FileDescriptorSet for each module.
+    pub(crate) fn visible_files(&self, caller: &Caller, now: &Now) -> Vec<Bytes> {
+        let table = self.table.load();
+        let visible = |path: &str| table.methods.get(path).is_some_and(|method| method.could(caller, now));
+        let files = table.modules.iter().filter_map(|module| module.contract.select(|method| visible(&method.path)));
+        files.map(Bytes::from).collect()
+    }
+}
+
+impl LoadedModule {
+    /// The module's contract.
+    pub fn contract(&self) -> &Arc<Contract> {
+        &self.contract
+    }
+
+    /// The module's tables.
+    pub fn tables(&self) -> &Arc<Tables> {
+        &self.tables
+    }
+}
+
+fn methods_of(
+    module: &Arc<LoadedModule>,
+    rules: &Rules,
+    handlers: &mut Handlers,
+) -> Result<Vec<Arc<LoadedMethod>>, ModuleError> {
+    let mut loaded = Vec::new();
+    for (service_index, service) in module.contract.services.iter().enumerate() {
+        for (method_index, method) in service.methods.iter().enumerate() {
+            let handle = if method.serve.is_some() { None } else { handlers.take(&method.path) };
+            if method.serve.is_none() && handle.is_none() {
+                return Err(ModuleError::NoHandler { path: method.path.clone(), place: method.place.to_string() });
+            }
+            let compiled = rules.method(&method.path).cloned();
+            let compiled = compiled.ok_or_else(|| ModuleError::NoRules { path: method.path.clone() })?;
+            loaded.push(Arc::new(LoadedMethod {
+                module: module.clone(),
+                service: service_index,
+                method: method_index,
+                rules: compiled,
+                handle,
+                answers_records: holds_record(&module.contract, &method.descriptor.output(), &mut BTreeSet::new()),
+            }));
+        }
+    }
+    Ok(loaded)
+}
+
+/// Whether a record of the contract can stand in a message of this type.
+fn holds_record(contract: &Contract, message: &MessageDescriptor, seen: &mut BTreeSet<String>) -> bool {
+    if contract.records.iter().any(|record| record.message == *message) {
+        return true;
+    }
+    if !seen.insert(message.full_name().to_owned()) {
+        return false;
+    }
+    message.fields().any(|field| match field.kind() {
+        Kind::Message(inner) => holds_record(contract, &inner, seen),
+        _ => false,
+    })
+}
+
+fn refuse_taken(contract: &Contract, table: &MethodTable) -> Result<(), ModuleError> {
+    let taken = |what: String| ModuleError::Taken { module: contract.module.clone(), what };
+    for other in &table.modules {
+        if other.contract.module == contract.module {
+            return Err(taken(format!("the name `{}`", contract.module)));
+        }
+        for service in &contract.services {
+            if other.contract.services.iter().any(|s| s.noun == service.noun) {
+                return Err(taken(format!("the noun `{}`", service.noun)));
+            }
+        }
+        if let Some(file) = contract.files.iter().find(|file| other.contract.files.contains(file)) {
+            return Err(taken(format!("the file `{file}`")));
+        }
+        let packages = |contract: &Contract| -> BTreeSet<String> {
+            let files = contract.pool.files().filter(|file| contract.files.iter().any(|own| own == file.name()));
+            files.map(|file| file.package_name().to_owned()).collect()
+        };
+        if let Some(package) = packages(contract).intersection(&packages(&other.contract)).next() {
+            return Err(taken(format!("the package `{package}`")));
+        }
+    }
+    Ok(())
+}
+
+/// A validator that has compiled the rules of each request, so that a broken rule refuses the load and not a call.
+fn validator_of(contract: &Contract) -> Result<Validator, ModuleError> {
+    let validator = Validator::new();
+    for method in contract.services.iter().flat_map(|service| &service.methods) {
+        let input = method.descriptor.input();
+        if let Err(prost_protovalidate::Error::Compilation(cause)) =
+            validator.validate(&DynamicMessage::new(input.clone()))
+        {
+            return Err(ModuleError::Validation { message: input.full_name().to_owned(), cause: cause.to_string() });
+        }
+    }
+    Ok(validator)
+}
+
+/// Holds a request against the validation rules that stand beside its fields. What an update would change is left to
+/// [`validate_result`], since a request names only a part of it.
+pub(crate) fn validate(method: &LoadedMethod, request: &DynamicMessage) -> Result<(), Refusal> {
+    if let Some(field) = unknown_enum_value(request) {
+        return Err(Refusal::invalid(field, "a number that names no value of this enum"));
+    }
+    let partial = match &method.method().serve {
+        Some(Serve { shape: Shape::Update { item, .. }, .. }) => Some(format!("{}.", item.name())),
+        _ => None,
+    };
+    let judged = |path: &str| partial.as_deref().is_none_or(|item| !path.starts_with(item));
+    held_against(&method.module.validator, request, judged)
+}
+
+/// Holds a record as an update left it against the rules of its type. Judged are the fields that the update changed and what
+/// is said of the record as a whole.
+pub(crate) async fn validate_result(
+    open: &mut Open,
+    method: &LoadedMethod,
+    table: &Arc<Table>,
+    id: RecordId,
+    changed: &[String],
+) -> Result<(), Refusal> {
+    let stored = open.danger_unruled(table).get(id).await?.ok_or_else(Refusal::not_found)?;
+    let judged = |path: &str| {
+        let field = path.split(['.', '[']).next().unwrap_or_default();
+        field.is_empty() || changed.iter().any(|name| name == field)
+    };
+    held_against(&method.module.validator, stored.message(), judged)
+}
+
+fn held_against(
+    validator: &Validator,
+    message: &DynamicMessage,
+    judged: impl Fn(&str) -> bool,
+) -> Result<(), Refusal> {
+    match validator.validate(message) {
+        Ok(()) => Ok(()),
+        Err(prost_protovalidate::Error::Validation(error)) => {
+            let violations = error.violations().iter().filter(|violation| judged(&violation.field_path()));
+            let fields: Vec<FieldViolation> = violations
+                .map(|v| FieldViolation { field: v.field_path(), description: v.message().to_owned() })
+                .collect();
+            if fields.is_empty() { Ok(()) } else { Err(Refusal::invalid_fields(fields)) }
+        }
+        Err(error) => Err(Refusal::internal(error)),
+    }
+}

@@ -1,0 +1,139 @@
+//! Who may log in, who is logged in, and who may do what: principals, sessions, bindings, invitations, one-time tokens.
+//!
+//! [`Identity`] is the one handle on all of it, with the rules inside. It is given at assembly to one module, sys-account, and
+//! cannot be reached from a [`Call`]; each of its methods acts in the transaction of the call that it is given, so that what
+//! it decides on cannot change before the commit. The gate uses [`Identity::load_caller`].
+//!
+//! What must never happen here: a role given by somebody who does not administer its scope, or to himself, or above his own;
+//! a binding for another's account that its owner did not accept; an org that loses its last admin; an answer that tells
+//! whether an address has an account; a password or token in clear outside the types that wipe them.
+//!
+//! The parts: [`scope`] (the assignment rules, pure), [`sign_in`] and [`sessions`] (proving who one is), [`one_time`]
+//! (tokens), [`standing`] (disable, enable, delete), [`members`] and [`invitations`] (bindings), [`import`] (the way of the
+//! server's operator at the first run). The rows are written and read through [`turn`].
+
+mod import;
+mod invitations;
+pub mod limits;
+mod members;
+mod one_time;
+mod rows;
+mod scope;
+mod sessions;
+mod sign_in;
+mod standing;
+#[cfg(test)]
+mod tests;
+mod turn;
+pub mod wire;
+
+pub use import::Importer;
+pub use invitations::{InvitationId, InvitationKey, Invited, Open as OpenInvitation};
+pub use members::Membership;
+pub use rows::{named as role_named, number_of as role_number};
+pub use scope::{Held, Scope};
+pub use sign_in::{Registered, SignedIn, Who};
+pub use standing::Created;
+
+use crate::{
+    call::Call,
+    password::Passwords,
+    refusal::Refusal,
+    token::{AccessTokens, Claims, RefreshTokens},
+};
+use std::{fmt, ops::DerefMut, sync::Arc};
+use sys_policy::{Caller, Standing};
+use sys_store::{Open, Tables};
+use turn::Turn;
+
+/// An e-mail address in its one canonical form, which only the account module knows how to make.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Email(String);
+
+impl Email {
+    /// Takes a text for canonical. Two texts are two people from here on.
+    pub fn assume_canonical(text: impl Into<String>) -> Self {
+        Self(text.into())
+    }
+
+    /// The text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Email {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Email(..)")
+    }
+}
+
+/// The handle on who may do what. Cheap to clone; all clones are one.
+#[derive(Clone)]
+pub struct Identity(Arc<Parts>);
+
+struct Parts {
+    tables: Arc<Tables>,
+    passwords: Passwords,
+    access: Arc<AccessTokens>,
+    refresh: RefreshTokens,
+}
+
+impl fmt::Debug for Identity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Identity").finish_non_exhaustive()
+    }
+}
+
+impl Identity {
+    /// Over the tables of sys-core's own contract.
+    pub(crate) fn new(
+        tables: &Arc<Tables>,
+        passwords: Passwords,
+        access: Arc<AccessTokens>,
+        refresh: RefreshTokens,
+    ) -> Self {
+        Self(Arc::new(Parts { tables: tables.clone(), passwords, access, refresh }))
+    }
+
+    /// Who stands behind a token that was verified: nobody if the session has ended. A caller who is disabled or has not
+    /// proven his address holds nothing; nor does anybody through a binding that is suspended.
+    pub(crate) async fn load_caller(&self, open: &mut Open, claims: &Claims) -> Result<Option<Caller>, Refusal> {
+        let mut turn = Turn::new(open, &self.0.tables, Arc::new(Caller::anonymous()), &NoEntropy);
+        let Some(session) = turn.get::<wire::Session>(claims.session.record()).await? else { return Ok(None) };
+        if session.account_id != claims.account.to_string() || session.expires_unix_s <= turn.now_unix_s {
+            return Ok(None);
+        }
+        let Some(principal) = turn.principal(claims.account).await? else { return Ok(None) };
+        let standing = match &principal.row {
+            row if row.disabled => Standing::Disabled,
+            row if !row.verified => Standing::Unverified,
+            _ => Standing::Verified,
+        };
+        let bindings = if standing == Standing::Verified {
+            let held = turn.bindings_of(claims.account).await?;
+            held.iter().filter(|(_, held)| !held.suspended).map(|(_, held)| held.for_rules()).collect()
+        } else {
+            Vec::new()
+        };
+        Ok(Some(Caller::new(claims.account, claims.session, standing, bindings)))
+    }
+
+    /// Begins a turn in the transaction of a call.
+    async fn turn<'a>(
+        &'a self,
+        call: &'a Call,
+    ) -> Result<Turn<'a, impl DerefMut<Target = Open> + Send + use<'a>>, Refusal> {
+        let open = call.open().await?;
+        Ok(Turn::new(open, &self.0.tables, call.caller().clone(), call.entropy()))
+    }
+}
+
+/// For turns that only read.
+struct NoEntropy;
+
+impl sys_keys::Entropy for NoEntropy {
+    fn fill(&self, buffer: &mut [u8]) {
+        debug_assert!(false, "a turn that only reads draws {} random bytes", buffer.len());
+    }
+}

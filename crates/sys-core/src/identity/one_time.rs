@@ -1,0 +1,80 @@
+//! One-time tokens: 256 random bits in a mail or on the operator's terminal, stored as their hash, good once and for a time.
+//!
+//! What must never happen here: a look-up by anything but the hash of a whole token, or a token that is used and stays.
+
+use super::{
+    limits::MAX_LIVE_TOKENS,
+    rows::Kept,
+    turn::{Turn, token_refused},
+    wire::{OneTimeToken, Purpose},
+};
+use crate::{
+    password::StoredPassword,
+    refusal::Refusal,
+    token::{TOKEN_SECRET_BYTES, TokenSecret},
+};
+use std::ops::DerefMut;
+use sys_contract::id::AccountId;
+use sys_store::Open;
+
+/// Tokens of one account that are looked at: all purposes at their bound, and some that have expired.
+const MAX_TOKENS_LOOKED_AT: usize = 64;
+
+impl<O: DerefMut<Target = Open> + Send> Turn<'_, O> {
+    /// Makes a token for an account, or none if it has enough of the kind that are good. Clears away those that are not.
+    pub(super) async fn issue(
+        &mut self,
+        account: AccountId,
+        purpose: Purpose,
+        life_s: i64,
+        password: Option<&StoredPassword>,
+    ) -> Result<Option<TokenSecret>, Refusal> {
+        let mut alive = 0;
+        for kept in self.find(OneTimeToken::ACCOUNT, &account.to_string(), MAX_TOKENS_LOOKED_AT).await? {
+            if kept.row.expires_unix_s <= self.now_unix_s {
+                self.remove::<OneTimeToken>(kept.id).await?;
+            } else if kept.row.purpose() == purpose {
+                alive += 1;
+            }
+        }
+        if alive >= MAX_LIVE_TOKENS {
+            return Ok(None);
+        }
+        let row = OneTimeToken {
+            purpose: purpose.into(),
+            account_id: account.to_string(),
+            password_phc: password.map(|password| password.phc().to_owned()).unwrap_or_default(),
+            expires_unix_s: self.now_unix_s.saturating_add(life_s),
+            ..OneTimeToken::default()
+        };
+        self.store_token(row).await.map(Some)
+    }
+
+    /// Makes the setup token in place of all older ones.
+    pub(super) async fn issue_setup(&mut self, life_s: i64) -> Result<TokenSecret, Refusal> {
+        self.remove_all(OneTimeToken::PURPOSE, Purpose::Setup).await?;
+        let expires_unix_s = self.now_unix_s.saturating_add(life_s);
+        self.store_token(OneTimeToken { purpose: Purpose::Setup.into(), expires_unix_s, ..OneTimeToken::default() }).await
+    }
+
+    async fn store_token(&mut self, mut row: OneTimeToken) -> Result<TokenSecret, Refusal> {
+        let secret = TokenSecret::new(self.random::<TOKEN_SECRET_BYTES>());
+        row.token_hash = secret.hash().to_vec();
+        self.insert(self.new_id(), &row).await?;
+        Ok(secret)
+    }
+
+    /// The token with this text, if it is good for this purpose. It is not used up yet.
+    pub(super) async fn find_token(&mut self, text: &str, purpose: Purpose) -> Result<Kept<OneTimeToken>, Refusal> {
+        let secret = TokenSecret::parse(text).map_err(|_| token_refused())?;
+        let found = self.find_one(OneTimeToken::TOKEN_HASH, secret.hash()).await?;
+        let now = self.now_unix_s;
+        found.filter(|kept| kept.row.purpose() == purpose && kept.row.expires_unix_s > now).ok_or_else(token_refused)
+    }
+
+    /// Makes all tokens of an account void.
+    pub(super) async fn remove_tokens(&mut self, account: AccountId) -> Result<(), Refusal> {
+        self.remove_all(OneTimeToken::ACCOUNT, &account.to_string()).await?;
+        Ok(())
+    }
+}

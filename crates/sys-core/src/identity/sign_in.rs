@@ -1,0 +1,319 @@
+//! Proving who one is: registration, login, forgotten passwords, the first superadmin.
+//!
+//! Whether an address has an account shows nowhere: every way through costs one password hash and ends in the same answer.
+//! A password is verified before anything else is said of its account.
+
+use super::{
+    Email, Identity,
+    limits::{RESET_TOKEN_S, SETUP_TOKEN_S, VERIFY_TOKEN_S},
+    rows::{Kept, SYSTEM, account_id},
+    scope::Held,
+    turn::Turn,
+    wire::{Binding, OneTimeToken, Principal, Purpose},
+};
+use crate::{
+    call::Call,
+    password::{Password, StoredPassword},
+    refusal::{Code, Refusal},
+    token::{SignedToken, TokenSecret},
+};
+use std::{fmt, ops::DerefMut, sync::Arc};
+use sys_contract::{
+    id::{AccountId, SessionId},
+    model::Role,
+};
+use sys_keys::Entropy;
+use sys_policy::Caller;
+use sys_store::Open;
+use zeroize::Zeroizing;
+
+/// Somebody who has logged in, with what his client gets.
+#[derive(Clone)]
+pub struct SignedIn {
+    /// Who.
+    pub account: AccountId,
+    /// His session.
+    pub session: SessionId,
+    /// For the next minutes.
+    pub access: SignedToken,
+    /// For the next pair.
+    pub refresh: Zeroizing<String>,
+}
+
+impl fmt::Debug for SignedIn {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SignedIn").field("account", &self.account).field("session", &self.session).finish_non_exhaustive()
+    }
+}
+
+/// What became of a registration. The caller of the method learns none of it; the owner of the address does, by mail.
+#[derive(Debug)]
+pub enum Registered {
+    /// A new account that waits for its address to be proven.
+    New {
+        /// The account; its record is for the account module to make.
+        account: AccountId,
+        /// For the mail.
+        token: TokenSecret,
+    },
+    /// An account that waits already. Without a token, enough of them are on their way.
+    Waiting {
+        /// For the mail.
+        token: Option<TokenSecret>,
+    },
+    /// The address has an account.
+    Taken,
+}
+
+/// What an account knows of itself.
+#[derive(Debug, Clone)]
+pub struct Who {
+    /// Its address.
+    pub email: Email,
+    /// Whether the address is proven.
+    pub verified: bool,
+    /// All that it holds now.
+    pub held: Vec<Held>,
+}
+
+impl Identity {
+    /// Registers an account for an address, unless it has one. The password counts once the address is proven.
+    pub async fn register(&self, call: &Call, email: &Email, password: Password) -> Result<Registered, Refusal> {
+        let password = self.0.passwords.hash(password).await?;
+        let mut turn = self.turn(call).await?;
+        let done = turn.register(email, &password).await;
+        turn.end(call, done).await
+    }
+
+    /// Proves an address: the token shows the mailbox, the password that it was the same person who registered.
+    pub async fn verify_email(&self, call: &Call, token: &str, password: Password) -> Result<AccountId, Refusal> {
+        let mut turn = self.turn(call).await?;
+        let found = turn.find_token(token, Purpose::Verify).await;
+        let found = turn.end(call, found).await?;
+        let stored = StoredPassword::from_phc(found.row.password_phc.clone());
+        if !self.0.passwords.verify(password, Some(stored)).await? {
+            return Err(wrong_password_of_registration());
+        }
+        let mut turn = self.turn(call).await?;
+        let done = turn.prove(&found).await;
+        turn.end(call, done).await
+    }
+
+    /// Logs in. The refusal is the same for an unknown address, a wrong password, a disabled account, and a password that is
+    /// good on this machine alone; only who knows the password learns that the address is still to be proven.
+    pub async fn log_in(
+        &self,
+        call: &Call,
+        email: &Email,
+        password: Password,
+        device_name: &str,
+    ) -> Result<SignedIn, Refusal> {
+        let mut turn = self.turn(call).await?;
+        let found = turn.find_one(Principal::EMAIL, email.as_str()).await;
+        // Not held while the password is hashed.
+        let found = turn.end(call, found).await?;
+        let stored = found.as_ref().map(|kept| kept.row.password_phc.clone()).filter(|phc| !phc.is_empty());
+        let right = self.0.passwords.verify(password, stored.map(StoredPassword::from_phc)).await?;
+        let Some(principal) = found.filter(|_| right) else { return Err(login_refused()) };
+        if principal.row.disabled || (principal.row.loopback_only_password && !call.source_is_loopback()) {
+            return Err(login_refused());
+        }
+        if !principal.row.verified {
+            return Err(Refusal::precondition("EMAIL_NOT_VERIFIED", "the address of this account is not proven yet")
+                .help("follow the mail that was sent to it, or register again for a new one"));
+        }
+        let mut turn = self.turn(call).await?;
+        let done = turn.open_session(self, AccountId::from_record(principal.id), device_name).await;
+        turn.end(call, done).await
+    }
+
+    /// Makes a token by which a new password can be chosen; none if the address has no account that may log in, or enough of
+    /// them are on their way. Nobody but the owner of the mailbox may learn which.
+    pub async fn forget_password(&self, call: &Call, email: &Email) -> Result<Option<TokenSecret>, Refusal> {
+        let mut turn = self.turn(call).await?;
+        let done = turn.forget_password(email).await;
+        turn.end(call, done).await
+    }
+
+    /// Chooses a new password, which proves the address, too. All sessions and other tokens of the account end.
+    pub async fn reset_password(&self, call: &Call, token: &str, password: Password) -> Result<(AccountId, Email), Refusal> {
+        let mut turn = self.turn(call).await?;
+        let found = turn.find_token(token, Purpose::Reset).await;
+        let found = turn.end(call, found).await?;
+        let password = self.0.passwords.hash(password).await?;
+        let mut turn = self.turn(call).await?;
+        let done = turn.reset_password(&found, &password).await;
+        turn.end(call, done).await
+    }
+
+    /// Makes the first superadmin and logs him in.
+    pub async fn set_up(
+        &self,
+        call: &Call,
+        token: &str,
+        email: &Email,
+        password: Password,
+        device_name: &str,
+    ) -> Result<SignedIn, Refusal> {
+        let mut turn = self.turn(call).await?;
+        let found = turn.find_token(token, Purpose::Setup).await;
+        turn.end(call, found).await?;
+        let password = self.0.passwords.hash(password).await?;
+        let mut turn = self.turn(call).await?;
+        let done = turn.set_up(self, email, &password, device_name).await;
+        turn.end(call, done).await
+    }
+
+    /// The caller as his account sees itself.
+    pub async fn who_am_i(&self, call: &Call) -> Result<Who, Refusal> {
+        let mut turn = self.turn(call).await?;
+        let done = turn.who_am_i().await;
+        turn.end(call, done).await
+    }
+
+    /// Makes a new setup token in place of older ones, unless there is a superadmin. For the server's start: whoever reads
+    /// its output becomes superadmin with it.
+    pub async fn danger_new_setup_token(
+        &self,
+        open: &mut Open,
+        entropy: &dyn Entropy,
+    ) -> Result<Option<TokenSecret>, Refusal> {
+        let mut turn = Turn::new(open, &self.0.tables, Arc::new(Caller::anonymous()), entropy);
+        if turn.find_one(Binding::HEADS, SYSTEM).await?.is_some() {
+            return Ok(None);
+        }
+        let token = turn.issue_setup(SETUP_TOKEN_S).await?;
+        turn.end_as_server().await?;
+        Ok(Some(token))
+    }
+}
+
+impl<O: DerefMut<Target = Open> + Send> Turn<'_, O> {
+    pub(super) async fn register(&mut self, email: &Email, password: &StoredPassword) -> Result<Registered, Refusal> {
+        let Some(principal) = self.find_one(Principal::EMAIL, email.as_str()).await? else {
+            let row = Principal {
+                email: email.as_str().to_owned(),
+                password_phc: password.phc().to_owned(),
+                ..Principal::default()
+            };
+            let account = self.add_principal(row).await?;
+            let token = self.issue(account, Purpose::Verify, VERIFY_TOKEN_S, Some(password)).await?;
+            let token = token.ok_or_else(|| Refusal::internal("a new account has tokens"))?;
+            return Ok(Registered::New { account, token });
+        };
+        if principal.row.verified || principal.row.disabled {
+            return Ok(Registered::Taken);
+        }
+        let account = AccountId::from_record(principal.id);
+        let token = self.issue(account, Purpose::Verify, VERIFY_TOKEN_S, Some(password)).await?;
+        Ok(Registered::Waiting { token })
+    }
+
+    /// Stores a principal under a new id, which is the account's.
+    pub(super) async fn add_principal(&mut self, row: Principal) -> Result<AccountId, Refusal> {
+        let account = AccountId::from_record(self.new_id());
+        self.insert(account.record(), &Principal { created_unix_s: self.now_unix_s, ..row }).await?;
+        self.changes(account);
+        Ok(account)
+    }
+
+    /// Uses up a token that proves an address, whose password was right.
+    pub(super) async fn prove(&mut self, token: &Kept<OneTimeToken>) -> Result<AccountId, Refusal> {
+        let account = account_id(&token.row.account_id)?;
+        let mut principal = self.principal(account).await?.ok_or_else(super::turn::token_refused)?;
+        if principal.row.disabled || principal.row.verified {
+            return Err(super::turn::token_refused());
+        }
+        principal.row.verified = true;
+        principal.row.password_phc.clone_from(&token.row.password_phc);
+        self.replace(&principal).await?;
+        self.remove_tokens(account).await?;
+        self.changes(account);
+        Ok(account)
+    }
+
+    async fn forget_password(&mut self, email: &Email) -> Result<Option<TokenSecret>, Refusal> {
+        match self.find_one(Principal::EMAIL, email.as_str()).await? {
+            Some(principal) if !principal.row.disabled => {
+                self.issue(AccountId::from_record(principal.id), Purpose::Reset, RESET_TOKEN_S, None).await
+            }
+            _ => Ok(None),
+        }
+    }
+
+    async fn reset_password(
+        &mut self,
+        token: &Kept<OneTimeToken>,
+        password: &StoredPassword,
+    ) -> Result<(AccountId, Email), Refusal> {
+        let account = account_id(&token.row.account_id)?;
+        let mut principal = self.principal(account).await?.ok_or_else(super::turn::token_refused)?;
+        if principal.row.disabled {
+            return Err(super::turn::token_refused());
+        }
+        password.phc().clone_into(&mut principal.row.password_phc);
+        principal.row.verified = true;
+        principal.row.loopback_only_password = false;
+        self.replace(&principal).await?;
+        self.remove_tokens(account).await?;
+        self.end_sessions(account).await?;
+        Ok((account, Email::assume_canonical(principal.row.email)))
+    }
+
+    async fn set_up(
+        &mut self,
+        identity: &Identity,
+        email: &Email,
+        password: &StoredPassword,
+        device_name: &str,
+    ) -> Result<SignedIn, Refusal> {
+        self.remove_all(OneTimeToken::PURPOSE, Purpose::Setup).await?;
+        if self.find_one(Binding::HEADS, SYSTEM).await?.is_some() {
+            return Err(super::turn::token_refused());
+        }
+        if self.find_one(Principal::EMAIL, email.as_str()).await?.is_some() {
+            // Somebody may be logged in with it, with a password that others know.
+            return Err(Refusal::new(Code::AlreadyExists, "EMAIL_TAKEN", "the address has an account")
+                .help("a superadmin is a new account: take another address"));
+        }
+        let row = Principal {
+            email: email.as_str().to_owned(),
+            password_phc: password.phc().to_owned(),
+            verified: true,
+            ..Principal::default()
+        };
+        let account = self.add_principal(row).await?;
+        let held = Held {
+            account,
+            role: Role::Superadmin,
+            scope: None,
+            expires_unix_s: None,
+            suspended: false,
+            created_unix_s: self.now_unix_s,
+        };
+        self.insert(self.new_id(), &Binding::of(&held)).await?;
+        self.open_session(identity, account, device_name).await
+    }
+
+    async fn who_am_i(&mut self) -> Result<Who, Refusal> {
+        let account = self.account()?;
+        let principal = self.principal(account).await?.ok_or_else(Refusal::token_refused)?;
+        let now = self.now_unix_s;
+        let held = self.bindings_of(account).await?.into_iter().map(|(_, held)| held);
+        Ok(Who {
+            email: Email::assume_canonical(principal.row.email),
+            verified: principal.row.verified,
+            held: held.filter(|held| held.counts(now)).collect(),
+        })
+    }
+}
+
+fn login_refused() -> Refusal {
+    Refusal::new(Code::Unauthenticated, "LOGIN_REFUSED", "the address or the password is wrong")
+        .help("ask for a new password if you forgot yours")
+}
+
+fn wrong_password_of_registration() -> Refusal {
+    Refusal::new(Code::Unauthenticated, "TOKEN_REFUSED", "the token or the password is not valid, or no longer")
+        .help("use the password that you registered with, or register again")
+}

@@ -1,0 +1,148 @@
+//! The reference monitor put together: store, host, identity and gate of one server.
+
+use crate::{
+    audit::Refusals,
+    clock::Clock,
+    descriptors::CoreModule,
+    gate::{Front, Gate},
+    host::{Host, LoadedModule, ModuleError},
+    identity::Identity,
+    outbox::{self, SendMail},
+    password::Passwords,
+    refusal::Refusal,
+    throttle::{Rates, Throttle},
+    token::{AccessTokens, KeyRefused, RefreshTokens},
+};
+use std::{fmt, sync::Arc};
+use sys_contract::model::Contract;
+use sys_keys::KeyError;
+use sys_store::Store;
+use tokio::task::JoinHandle;
+
+/// What an operator decides about a server.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Who signs access tokens: the URL that clients reach the server by (RFC 9068 `iss` and `aud`).
+    pub issuer: String,
+    /// How often sources, accounts and sign-ins may knock.
+    pub rates: Rates,
+    /// The time.
+    pub clock: Clock,
+}
+
+/// Why a server could not be put together.
+#[derive(Debug, thiserror::Error)]
+pub enum MonitorError {
+    /// A built-in contract does not load.
+    #[error(transparent)]
+    Module(#[from] ModuleError),
+    /// The contract of sys-core itself is wrong.
+    #[error("{0}")]
+    Contract(#[from] sys_contract::problem::Problems),
+    /// The keys could not be had.
+    #[error("the keys could not be had")]
+    Keys(#[from] KeyError),
+    /// The store failed.
+    #[error("the store failed")]
+    Store(#[from] sys_store::StoreError),
+    /// The token-signing key is no key.
+    #[error(transparent)]
+    SigningKey(#[from] KeyRefused),
+}
+
+/// The reference monitor of a server.
+pub struct Monitor {
+    gate: Arc<Gate>,
+    refusals: JoinHandle<()>,
+    outbox: Option<JoinHandle<()>>,
+}
+
+impl fmt::Debug for Monitor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Monitor").field("gate", &self.gate).finish_non_exhaustive()
+    }
+}
+
+impl Monitor {
+    /// Puts the parts together over an open store and loads sys-core's own contract.
+    pub async fn start(store: Store, settings: Settings) -> Result<Self, MonitorError> {
+        let entropy = store.entropy().clone();
+        let host = Arc::new(Host::new(store.clone()));
+        let own = host.load(Arc::new(CoreModule::new(&host, settings.clock.clone())?)).await?;
+        let keys = store.system_keys()?;
+        let keys = keys.newest();
+        let access = AccessTokens::new(&keys.derive("sys/access-token/ed25519/v1"), &settings.issuer)?;
+        let access = Arc::new(access);
+        let refresh = RefreshTokens::new(&keys.derive("sys/refresh-token/hmac/v1"));
+        let identity = Identity::new(own.tables(), Passwords::new(entropy.clone()), access.clone(), refresh);
+        let throttle = Arc::new(Throttle::new(settings.rates));
+        let (refusals, writing) = Refusals::start(store.clone(), settings.clock.clone());
+        let gate = Gate::new(store, host, identity, access, throttle, refusals, settings.clock, entropy);
+        Ok(Self { gate: Arc::new(gate), refusals: writing, outbox: None })
+    }
+
+    /// The module host.
+    pub fn host(&self) -> &Arc<Host> {
+        &self.gate.host
+    }
+
+    /// The handle on who may do what. Given to one module at assembly, and to nobody else.
+    pub fn identity(&self) -> &Identity {
+        &self.gate.identity
+    }
+
+    /// The store, for assembly: the directory of orgs and projects, and the import at the first run.
+    pub fn store(&self) -> &Store {
+        &self.gate.store
+    }
+
+    /// The clock of the server.
+    pub fn clock(&self) -> &Clock {
+        &self.gate.clock
+    }
+
+    /// Loads a module that is a contract only.
+    pub async fn load_served(&self, contract: Arc<Contract>) -> Result<Arc<LoadedModule>, ModuleError> {
+        self.gate.host.load_served(contract).await
+    }
+
+    /// The service that answers HTTP requests.
+    pub fn front(&self) -> Front {
+        Front::new(self.gate.clone())
+    }
+
+    /// Sends what is in the outbox now and whatever comes.
+    pub fn send_mail_with(&mut self, send: SendMail) {
+        let gate = &self.gate;
+        self.outbox = Some(tokio::spawn(outbox::work(
+            gate.store.clone(),
+            gate.clock.clone(),
+            gate.outbox_bell.clone(),
+            send,
+        )));
+    }
+
+    /// Runs `work` in a transaction of the server itself: the import at the first run, the making of a setup token. Nobody
+    /// has been asked whether he may; no request leads here.
+    pub async fn danger_as_server<T, F>(&self, work: F) -> Result<T, Refusal>
+    where
+        F: AsyncFnOnce(&mut sys_store::Open) -> Result<T, Refusal>,
+    {
+        let mut open = self.gate.store.begin(self.gate.clock.now()).await?;
+        let done = work(&mut open).await?;
+        open.commit().await?;
+        self.gate.outbox_bell.notify_one();
+        Ok(done)
+    }
+
+    /// Ends the background work, with each refusal so far in the audit log. The front must be gone by now: it holds the gate.
+    pub async fn stop(self) {
+        if let Some(outbox) = self.outbox {
+            outbox.abort();
+        }
+        drop(self.gate);
+        if self.refusals.await.is_err() {
+            tracing::error!("the task that writes refusals to the audit log failed");
+        }
+    }
+}

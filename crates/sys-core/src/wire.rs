@@ -1,0 +1,245 @@
+//! The seam to the RPC library: bytes in, bytes out. Nothing of `connectrpc` is known beyond this module.
+//!
+//! What lives here: how a refusal looks on the wire, how a request becomes a message and a message a response, and the
+//! [`Dispatcher`] through which gRPC, gRPC-Web and Connect reach the gate.
+
+use crate::{
+    describe::Reflection,
+    gate::{Gate, Identified},
+    refusal::{Code, Refusal},
+};
+use bytes::Bytes;
+use connectrpc::{
+    CodecFormat, ConnectError, ErrorCode, Limits, Payload, RequestContext,
+    dispatcher::{Dispatcher, MethodDescriptor, RequestStream, StreamingResult, UnaryResult},
+    error::ErrorDetail,
+    response::{EncodedBody, EncodedResponse, Response},
+};
+use data_encoding::BASE64_NOPAD;
+use prost::Message;
+use prost_reflect::{DeserializeOptions, DynamicMessage, MessageDescriptor, SerializeOptions, Value};
+use std::{fmt, sync::Arc};
+
+/// The domain of our reasons (AIP-193).
+const ERROR_DOMAIN: &str = "sys";
+
+/// google.rpc.ErrorInfo, field numbers as published.
+#[derive(Clone, PartialEq, Message)]
+struct ErrorInfo {
+    #[prost(string, tag = "1")]
+    reason: String,
+    #[prost(string, tag = "2")]
+    domain: String,
+    #[prost(btree_map = "string, string", tag = "3")]
+    metadata: std::collections::BTreeMap<String, String>,
+}
+
+/// google.rpc.BadRequest.
+#[derive(Clone, PartialEq, Message)]
+struct BadRequest {
+    #[prost(message, repeated, tag = "1")]
+    field_violations: Vec<BadField>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct BadField {
+    #[prost(string, tag = "1")]
+    field: String,
+    #[prost(string, tag = "2")]
+    description: String,
+}
+
+impl From<Code> for ErrorCode {
+    fn from(code: Code) -> Self {
+        match code {
+            Code::InvalidArgument => Self::InvalidArgument,
+            Code::NotFound => Self::NotFound,
+            Code::AlreadyExists => Self::AlreadyExists,
+            Code::PermissionDenied => Self::PermissionDenied,
+            Code::Unauthenticated => Self::Unauthenticated,
+            Code::ResourceExhausted => Self::ResourceExhausted,
+            Code::FailedPrecondition => Self::FailedPrecondition,
+            Code::Aborted => Self::Aborted,
+            Code::Unimplemented => Self::Unimplemented,
+            Code::Internal => Self::Internal,
+            Code::Unavailable => Self::Unavailable,
+            Code::DeadlineExceeded => Self::DeadlineExceeded,
+        }
+    }
+}
+
+impl From<Refusal> for ConnectError {
+    fn from(refusal: Refusal) -> Self {
+        let mut metadata = std::collections::BTreeMap::new();
+        if let Some(help) = refusal.help {
+            metadata.insert("help".to_owned(), help);
+        }
+        let info = ErrorInfo { reason: refusal.reason.to_owned(), domain: ERROR_DOMAIN.to_owned(), metadata };
+        let mut error =
+            Self::new(refusal.code.into(), refusal.message).with_detail(detail("google.rpc.ErrorInfo", &info));
+        if !refusal.fields.is_empty() {
+            let field_violations =
+                refusal.fields.into_iter().map(|f| BadField { field: f.field, description: f.description }).collect();
+            error = error.with_detail(detail("google.rpc.BadRequest", &BadRequest { field_violations }));
+        }
+        error
+    }
+}
+
+fn detail(type_url: &str, message: &impl Message) -> ErrorDetail {
+    ErrorDetail {
+        type_url: type_url.to_owned(),
+        value: Some(BASE64_NOPAD.encode(&message.encode_to_vec())),
+        debug: None,
+    }
+}
+
+/// Reads a request. Unknown JSON fields are an error, since a person mistyped them; unknown numbers are dropped, since an
+/// older or newer client sent them.
+pub(crate) fn decode(
+    descriptor: MessageDescriptor,
+    body: Bytes,
+    format: CodecFormat,
+) -> Result<DynamicMessage, Refusal> {
+    match format {
+        CodecFormat::Json => {
+            let mut json = serde_json::Deserializer::from_slice(if body.is_empty() { b"{}" } else { &body });
+            let options = DeserializeOptions::new().deny_unknown_fields(true);
+            let message = DynamicMessage::deserialize_with_options(descriptor, &mut json, &options)
+                .and_then(|message| json.end().map(|()| message));
+            message.map_err(|error| {
+                Refusal::new(
+                    Code::InvalidArgument,
+                    "MALFORMED",
+                    format!("the body is not this message in JSON (line {}, column {})", error.line(), error.column()),
+                )
+                .help("compare the field names and types with `sys help` or the contract")
+            })
+        }
+        _ => {
+            let mut message = DynamicMessage::decode(descriptor, body).map_err(|_| {
+                Refusal::new(Code::InvalidArgument, "MALFORMED", "the body is not this message in protobuf")
+                    .help("regenerate the client from the server's descriptors")
+            })?;
+            drop_unknown_fields(&mut message);
+            Ok(message)
+        }
+    }
+}
+
+/// Writes a response.
+pub(crate) fn encode(message: &DynamicMessage, format: CodecFormat) -> Result<Bytes, Refusal> {
+    match format {
+        CodecFormat::Json => {
+            let mut json = serde_json::Serializer::new(Vec::new());
+            // The rest is the Protobuf JSON mapping's default: lowerCamelCase names, defaults left out, 64 bits as strings.
+            message.serialize_with_options(&mut json, &SerializeOptions::new()).map_err(Refusal::internal)?;
+            Ok(json.into_inner().into())
+        }
+        _ => Ok(message.encode_to_vec().into()),
+    }
+}
+
+/// Forgets what the descriptors do not name, however deep it stands: it could be neither validated nor judged.
+pub(crate) fn drop_unknown_fields(message: &mut DynamicMessage) {
+    message.take_unknown_fields().for_each(drop);
+    for (_, value) in message.fields_mut() {
+        match value {
+            Value::Message(inner) => drop_unknown_fields(inner),
+            Value::List(items) => items.iter_mut().for_each(drop_in_value),
+            Value::Map(entries) => entries.values_mut().for_each(drop_in_value),
+            _ => {}
+        }
+    }
+}
+
+fn drop_in_value(value: &mut Value) {
+    if let Value::Message(inner) = value {
+        drop_unknown_fields(inner);
+    }
+}
+
+/// Refuses enum numbers that the contract does not name: a rule could say nothing about them.
+pub(crate) fn unknown_enum_value(message: &DynamicMessage) -> Option<String> {
+    message.fields().find_map(|(field, value)| unknown_enum_in(&field, value))
+}
+
+fn unknown_enum_in(field: &prost_reflect::FieldDescriptor, value: &Value) -> Option<String> {
+    match value {
+        Value::EnumNumber(number) => {
+            let kind = field.kind();
+            let known = kind.as_enum().is_none_or(|descriptor| descriptor.get_value(*number).is_some());
+            (!known).then(|| field.name().to_owned())
+        }
+        Value::Message(inner) => unknown_enum_value(inner).map(|path| format!("{}.{path}", field.name())),
+        Value::List(items) => items.iter().find_map(|item| unknown_enum_in(field, item)),
+        Value::Map(entries) => {
+            let value_field = field.kind().as_message().map(MessageDescriptor::map_entry_value_field)?;
+            entries.values().find_map(|item| unknown_enum_in(&value_field, item)).map(|_| field.name().to_owned())
+        }
+        _ => None,
+    }
+}
+
+/// Routes what the RPC library has unpacked to the gate.
+pub(crate) struct GateDispatcher(pub(crate) Arc<Gate>);
+
+impl fmt::Debug for GateDispatcher {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("GateDispatcher")
+    }
+}
+
+impl Dispatcher for GateDispatcher {
+    fn lookup(&self, path: &str) -> Option<MethodDescriptor> {
+        if Reflection::serves(path) {
+            return Some(MethodDescriptor::bidi_streaming());
+        }
+        let bound = self.0.request_bytes(path)?;
+        let limits = Limits::default().with_max_request_body_size(bound).with_max_message_size(bound);
+        Some(MethodDescriptor::unary(false).with_limits(limits))
+    }
+
+    fn call_unary(&self, path: &str, ctx: RequestContext, request: Payload, format: CodecFormat) -> UnaryResult {
+        let (gate, path) = (self.0.clone(), path.to_owned());
+        Box::pin(async move {
+            let identified = ctx.extensions().get::<Identified>().cloned();
+            let body = request.encoded()?;
+            let response = gate.unary(&path, identified, body, format).await?;
+            Ok(EncodedResponse::new(EncodedBody::Contiguous(response)))
+        })
+    }
+
+    fn call_server_streaming(&self, path: &str, _: RequestContext, _: Bytes, _: CodecFormat) -> StreamingResult {
+        let error = no_such_method(path);
+        Box::pin(async move { Err(error) })
+    }
+
+    fn call_client_streaming(&self, path: &str, _: RequestContext, _: RequestStream, _: CodecFormat) -> UnaryResult {
+        let error = no_such_method(path);
+        Box::pin(async move { Err(error) })
+    }
+
+    fn call_bidi_streaming(
+        &self,
+        path: &str,
+        ctx: RequestContext,
+        requests: RequestStream,
+        format: CodecFormat,
+    ) -> StreamingResult {
+        if !Reflection::serves(path) || format == CodecFormat::Json {
+            let error = no_such_method(path);
+            return Box::pin(async move { Err(error) });
+        }
+        let gate = self.0.clone();
+        Box::pin(async move {
+            let identified = ctx.extensions().get::<Identified>().ok_or_else(Refusal::unauthenticated)?;
+            let files = gate.host.visible_files(&identified.caller, &gate.clock.now());
+            Ok(Response::new(Reflection::new(&files)?.answer(requests)))
+        })
+    }
+}
+
+fn no_such_method(path: &str) -> ConnectError {
+    Refusal::new(Code::Unimplemented, "NO_SUCH_METHOD", format!("there is no method {path}")).into()
+}
