@@ -1,0 +1,148 @@
+//! AuthService: becoming somebody, and proving it.
+
+use crate::{
+    mail,
+    module::{AccountModule, Registry},
+    request,
+    wire::{
+        Account, ForgotPasswordRequest, LoginRequest, LogoutRequest, RefreshRequest, RegisterRequest,
+        ResetPasswordRequest, SetupRequest, TokenPair, VerifyEmailRequest, WhoAmIRequest, WhoAmIResponse,
+    },
+};
+use std::sync::Arc;
+use sys_contract::id::AccountId;
+use sys_core::{
+    call::Call,
+    identity::{Email, Registered, SignedIn},
+    password::Password,
+    refusal::Refusal,
+};
+
+/// What a superadmin is called who gave no name.
+const SUPERADMIN_NAME: &str = "Superadmin";
+
+pub(crate) fn register(registry: &mut Registry<'_>) {
+    registry.unary("sys.account.v1.AuthService/Register", register_account);
+    registry.unary("sys.account.v1.AuthService/VerifyEmail", verify_email);
+    registry.unary("sys.account.v1.AuthService/Login", log_in);
+    registry.unary("sys.account.v1.AuthService/Refresh", refresh);
+    registry.unary("sys.account.v1.AuthService/Logout", log_out);
+    registry.unary("sys.account.v1.AuthService/ForgotPassword", forgot_password);
+    registry.unary("sys.account.v1.AuthService/ResetPassword", reset_password);
+    registry.unary("sys.account.v1.AuthService/Setup", set_up);
+    registry.unary("sys.account.v1.AuthService/WhoAmI", who_am_i);
+}
+
+/// One answer and one mail, whatever becomes of it.
+async fn register_account(module: Arc<AccountModule>, call: Call, request: RegisterRequest) -> Result<(), Refusal> {
+    let email = request::email(&request.email, "email")?;
+    let password = Password::to_set(request.password, "password")?;
+    call.throttle_sign_in(email.as_str())?;
+    let server = &module.settings.server;
+    let mail = match module.identity.register(&call, &email, password).await? {
+        Registered::New { account, token } => {
+            let record = new_account(&call, &email, request.display_name);
+            call.elevated()?.create_as(account.record(), &record).await?;
+            mail::verify(&email, server, &token)
+        }
+        Registered::Waiting { token: Some(token) } => mail::verify(&email, server, &token),
+        // Enough mails are on their way; this one takes the place of another.
+        Registered::Waiting { token: None } | Registered::Taken => mail::registered_already(&email, server),
+    };
+    call.after_commit(mail).await
+}
+
+async fn verify_email(module: Arc<AccountModule>, call: Call, request: VerifyEmailRequest) -> Result<(), Refusal> {
+    let password = Password::to_check(request.password);
+    let account = module.identity.verify_email(&call, &request.token, password).await?;
+    mark_verified(&call, account).await
+}
+
+async fn log_in(module: Arc<AccountModule>, call: Call, request: LoginRequest) -> Result<TokenPair, Refusal> {
+    let email = request::email(&request.email, "email")?;
+    call.throttle_sign_in(email.as_str())?;
+    let password = Password::to_check(request.password);
+    module.identity.log_in(&call, &email, password, &request.device_name).await.map(token_pair)
+}
+
+async fn refresh(module: Arc<AccountModule>, call: Call, request: RefreshRequest) -> Result<TokenPair, Refusal> {
+    module.identity.refresh(&call, &request.refresh_token).await.map(token_pair)
+}
+
+async fn log_out(module: Arc<AccountModule>, call: Call, _: LogoutRequest) -> Result<(), Refusal> {
+    module.identity.log_out(&call).await
+}
+
+/// One answer and one mail, whether the address has an account or not.
+async fn forgot_password(
+    module: Arc<AccountModule>,
+    call: Call,
+    request: ForgotPasswordRequest,
+) -> Result<(), Refusal> {
+    let email = request::email(&request.email, "email")?;
+    call.throttle_sign_in(email.as_str())?;
+    let server = &module.settings.server;
+    let mail = match module.identity.forget_password(&call, &email).await? {
+        Some(token) => mail::reset(&email, server, &token),
+        None => mail::no_account(&email, server),
+    };
+    call.after_commit(mail).await
+}
+
+async fn reset_password(module: Arc<AccountModule>, call: Call, request: ResetPasswordRequest) -> Result<(), Refusal> {
+    let password = Password::to_set(request.new_password, "new_password")?;
+    let (account, email) = module.identity.reset_password(&call, &request.token, password).await?;
+    mark_verified(&call, account).await?;
+    call.after_commit(mail::password_changed(&email, &module.settings.server)).await
+}
+
+async fn set_up(module: Arc<AccountModule>, call: Call, request: SetupRequest) -> Result<TokenPair, Refusal> {
+    let email = request::email(&request.email, "email")?;
+    let password = Password::to_set(request.password, "password")?;
+    let signed_in = module.identity.set_up(&call, &request.token, &email, password, &request.device_name).await?;
+    let name = if request.display_name.is_empty() { SUPERADMIN_NAME.to_owned() } else { request.display_name };
+    let record = Account { verified: true, ..new_account(&call, &email, name) };
+    call.elevated()?.create_as(signed_in.account.record(), &record).await?;
+    Ok(token_pair(signed_in))
+}
+
+async fn who_am_i(module: Arc<AccountModule>, call: Call, _: WhoAmIRequest) -> Result<WhoAmIResponse, Refusal> {
+    let account = call.caller().account().ok_or_else(Refusal::unauthenticated)?;
+    let who = module.identity.who_am_i(&call).await?;
+    let record = call.records().get::<Account>(account.record()).await?.unwrap_or_default();
+    Ok(WhoAmIResponse {
+        account_id: account.to_string(),
+        email: who.email.as_str().to_owned(),
+        display_name: record.display_name,
+        verified: who.verified,
+        bindings: who.held.iter().map(request::binding).collect(),
+        session_id: call.caller().session().map(|session| session.to_string()).unwrap_or_default(),
+    })
+}
+
+/// The record of an account that is made now.
+pub(crate) fn new_account(call: &Call, email: &Email, display_name: String) -> Account {
+    Account {
+        email: email.as_str().to_owned(),
+        display_name,
+        created_at: Some(request::timestamp(call.now().unix_s)),
+        ..Account::default()
+    }
+}
+
+/// Shows in the account's record what its principal now says.
+async fn mark_verified(call: &Call, account: AccountId) -> Result<(), Refusal> {
+    let verified = Account { verified: true, ..Account::default() };
+    call.elevated()?.update(account.record(), &["verified"], &verified, None).await?;
+    Ok(())
+}
+
+fn token_pair(signed_in: SignedIn) -> TokenPair {
+    TokenPair {
+        access_expires_at: Some(request::timestamp(signed_in.access.expires_unix_s)),
+        access_token: signed_in.access.text,
+        refresh_token: signed_in.refresh.to_string(),
+        account_id: signed_in.account.to_string(),
+        session_id: signed_in.session.to_string(),
+    }
+}

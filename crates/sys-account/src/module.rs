@@ -1,0 +1,121 @@
+//! The module put together: its contract, its settings, and a handler for each method that the contract does not serve.
+
+use crate::{account, auth, membership, org, project};
+use std::{fmt, future::Future, sync::Arc};
+use sys_contract::{
+    load::{Origin, SourceFile, load},
+    model::Contract,
+    problem::Problems,
+};
+use sys_core::{
+    call::Call,
+    identity::Identity,
+    module::{Handlers, Module},
+    refusal::Refusal,
+};
+
+/// The module's name.
+pub const NAME: &str = "sys-account";
+
+const SOURCES: [(&str, &str); 5] = [
+    ("sys/account/v1/account.proto", include_str!("../../../proto/sys/account/v1/account.proto")),
+    ("sys/account/v1/auth.proto", include_str!("../../../proto/sys/account/v1/auth.proto")),
+    ("sys/account/v1/membership.proto", include_str!("../../../proto/sys/account/v1/membership.proto")),
+    ("sys/account/v1/org.proto", include_str!("../../../proto/sys/account/v1/org.proto")),
+    ("sys/account/v1/project.proto", include_str!("../../../proto/sys/account/v1/project.proto")),
+];
+
+/// What an operator decides about accounts.
+#[derive(Debug, Clone, Default)]
+pub struct Settings {
+    /// The URL that clients reach the server by, as it stands in mails.
+    pub server: String,
+    /// Whether any verified account may make an org, and be its first admin.
+    pub accounts_found_orgs: bool,
+}
+
+/// The account module.
+pub struct AccountModule {
+    contract: Arc<Contract>,
+    pub(crate) identity: Identity,
+    pub(crate) settings: Settings,
+}
+
+impl fmt::Debug for AccountModule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AccountModule").field("settings", &self.settings).finish_non_exhaustive()
+    }
+}
+
+/// The contract of this module.
+pub fn contract() -> Result<Contract, Problems> {
+    let sources = SOURCES.map(|(path, text)| SourceFile { path: path.to_owned(), text: text.to_owned() });
+    load(NAME, Origin::BuiltIn, &sources)
+}
+
+impl AccountModule {
+    /// The module over the handle that it alone is given.
+    pub fn new(identity: Identity, settings: Settings) -> Result<Arc<Self>, Problems> {
+        Ok(Arc::new(Self { contract: Arc::new(contract()?), identity, settings }))
+    }
+}
+
+impl Module for AccountModule {
+    fn contract(&self) -> Arc<Contract> {
+        self.contract.clone()
+    }
+
+    fn register(self: Arc<Self>, handlers: &mut Handlers) {
+        let mut registry = Registry { module: self, handlers };
+        auth::register(&mut registry);
+        account::register(&mut registry);
+        membership::register(&mut registry);
+        org::register(&mut registry);
+        project::register(&mut registry);
+    }
+}
+
+/// Hands the module to each of its handlers.
+pub(crate) struct Registry<'a> {
+    module: Arc<AccountModule>,
+    handlers: &'a mut Handlers,
+}
+
+impl Registry<'_> {
+    pub(crate) fn unary<Req, Res, Fut>(&mut self, path: &'static str, handler: fn(Arc<AccountModule>, Call, Req) -> Fut)
+    where
+        Req: prost::Message + Default + 'static,
+        Res: prost::Message + 'static,
+        Fut: Future<Output = Result<Res, Refusal>> + Send + 'static,
+    {
+        let module = self.module.clone();
+        self.handlers.unary(path, move |call, request| handler(module.clone(), call, request));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use sys_policy::Rules;
+
+    #[test]
+    fn the_contract_loads_and_its_rules_compile() {
+        let contract = contract().unwrap_or_else(|problems| panic!("{problems}"));
+        Rules::compile(&contract).unwrap_or_else(|problems| panic!("{problems}"));
+    }
+
+    #[test]
+    fn everything_that_becomes_help_is_commented() {
+        let contract = contract().unwrap();
+        for service in &contract.services {
+            assert!(!service.comment.is_empty(), "{}", service.full_name);
+            for method in &service.methods {
+                assert!(!method.comment.is_empty(), "{}", method.path);
+                for field in method.descriptor.input().fields().chain(method.descriptor.output().fields()) {
+                    let own = field.parent_message().package_name() == "sys.account.v1";
+                    assert!(!own || !sys_contract::comment_of(&field).is_empty(), "{}", field.full_name());
+                }
+            }
+        }
+    }
+}
