@@ -1,0 +1,78 @@
+//! What one listener and one connection may hold and how long they may take.
+
+use hyper_util::{
+    rt::{TokioExecutor, TokioTimer},
+    server::conn::auto,
+};
+use std::time::Duration;
+
+/// Bounds of a listener. Every value is legal; the defaults suit one small server.
+#[derive(Debug, Clone)]
+pub struct Limits {
+    /// Connections open at once. Further ones wait in the kernel's backlog until one of them closes.
+    pub connections: usize,
+    /// From accepting a connection to its first whole request head, and for each further HTTP/1.1 head. Also bounds how
+    /// long a client may take to say which protocol it speaks, and how long an idle one may take to say goodbye.
+    pub header_timeout: Duration,
+    /// A connection without a request under way closes after this time, and before twice this time.
+    pub idle_timeout: Duration,
+    /// From the shutdown signal to the hard close of connections with requests under way.
+    pub drain_timeout: Duration,
+    /// Streams that one HTTP/2 connection may have open.
+    pub concurrent_streams: u32,
+    /// Bytes of a request's header list after HPACK (RFC 9113 section 6.5.2).
+    pub header_list_bytes: u32,
+    /// Bytes that an HTTP/1.1 connection buffers, which bounds its request heads. At least 8,192.
+    pub http1_buffer_bytes: usize,
+    /// Header lines of an HTTP/1.1 request.
+    pub http1_headers: usize,
+    /// How often a silent HTTP/2 peer is asked for a sign of life, and how long it may take to give one.
+    pub ping_interval: Duration,
+    /// See [`Limits::ping_interval`].
+    pub ping_timeout: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connections: 1_024,
+            header_timeout: Duration::from_secs(10),
+            idle_timeout: Duration::from_secs(120),
+            drain_timeout: Duration::from_secs(10),
+            concurrent_streams: 128,
+            header_list_bytes: 16 * 1_024,
+            http1_buffer_bytes: 64 * 1_024,
+            http1_headers: 64,
+            ping_interval: Duration::from_secs(30),
+            ping_timeout: Duration::from_secs(10),
+        }
+    }
+}
+
+/// The least that hyper accepts as an HTTP/1.1 buffer; less would panic.
+const HTTP1_BUFFER_FLOOR_BYTES: usize = 8_192;
+
+/// Streams that a peer may have opened and reset before they were accepted: the cure for "rapid reset" (CVE-2023-44487).
+const PENDING_RESET_STREAMS: usize = 32;
+
+impl Limits {
+    /// A protocol engine for connections within these limits.
+    pub(crate) fn protocol(&self) -> auto::Builder<TokioExecutor> {
+        let mut builder = auto::Builder::new(TokioExecutor::new());
+        builder
+            .http1()
+            .timer(TokioTimer::new())
+            .header_read_timeout(self.header_timeout)
+            .max_buf_size(self.http1_buffer_bytes.max(HTTP1_BUFFER_FLOOR_BYTES))
+            .max_headers(self.http1_headers);
+        builder
+            .http2()
+            .timer(TokioTimer::new())
+            .max_concurrent_streams(self.concurrent_streams)
+            .max_pending_accept_reset_streams(PENDING_RESET_STREAMS)
+            .max_header_list_size(self.header_list_bytes)
+            .keep_alive_interval(self.ping_interval)
+            .keep_alive_timeout(self.ping_timeout);
+        builder
+    }
+}
