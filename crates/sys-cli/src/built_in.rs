@@ -1,0 +1,200 @@
+//! The commands that are there before any server is asked, and the flags that all commands have.
+
+use crate::{exit, output::Format, secret::SecretError};
+use clap::{Arg, ArgAction, ArgMatches, Command};
+use std::ffi::OsString;
+
+/// The variable that names the server where no flag does.
+pub(crate) const SERVER_VARIABLE: &str = "SYS_SERVER";
+
+/// Commands that need no descriptors.
+pub(crate) const NAMES: [&str; 6] = ["check", "completion", "login", "logout", "setup", "whoami"];
+
+const ABOUT: &str = "Talks to a sys server";
+const LONG_ABOUT: &str = "\
+Talks to a sys server. Besides the commands that are always there, its commands are those that the server lets you \
+call: `sys NOUN VERB`, such as `sys org list`. They appear once a server is known: log in, or name one with --server.";
+
+/// The program without any server's commands.
+pub(crate) fn command() -> Command {
+    Command::new("sys")
+        .version(env!("CARGO_PKG_VERSION"))
+        .about(ABOUT)
+        .long_about(LONG_ABOUT)
+        .after_help(exit::HELP)
+        .subcommand_required(true)
+        .arg_required_else_help(true)
+        .args([server(), output()])
+        .subcommands([login(), setup(), logout(), whoami(), check(), completion()])
+}
+
+fn server() -> Arg {
+    Arg::new("server")
+        .long("server")
+        .global(true)
+        .value_name("URL")
+        .help("The server; else the variable SYS_SERVER, else the one that you are logged in to")
+}
+
+fn output() -> Arg {
+    Arg::new("output")
+        .long("output")
+        .global(true)
+        .value_name("FORMAT")
+        .value_parser(Format::NAMES)
+        .help("How answers are shown; a table on a terminal and json otherwise")
+}
+
+fn login() -> Command {
+    Command::new("login")
+        .about("Logs in and keeps the session")
+        .args([email(), device_name()])
+        .args(password("Your password"))
+        .after_help("Examples:\n  sys login --server http://127.0.0.1:8443 --email me@example.org")
+}
+
+fn setup() -> Command {
+    Command::new("setup")
+        .about("Makes the first superadmin with the one-time token that the server printed, and logs in")
+        .arg(Arg::new("token").long("token").required(true).value_name("TOKEN").help("The one-time token"))
+        .args([email(), device_name()])
+        .arg(Arg::new("display-name").long("display-name").value_name("TEXT").help("How others see you"))
+        .args(password("The password to set"))
+        .after_help("Examples:\n  sys setup --server http://127.0.0.1:8443 --token TOKEN --email me@example.org")
+}
+
+fn logout() -> Command {
+    Command::new("logout").about("Ends the session")
+}
+
+fn whoami() -> Command {
+    Command::new("whoami").about("Shows who is logged in, and with which roles")
+}
+
+fn check() -> Command {
+    Command::new("check")
+        .about("Checks a contract offline and shows who may do what")
+        .long_about(
+            "Checks .proto files as a server would when it loads them. Says what is unsafe, with file, line and what to \
+             write instead; or prints the matrix of who may do what, to be reviewed when rules change. Imported files \
+             are found beside the given ones.",
+        )
+        .arg(Arg::new("file").required(true).num_args(1..).value_name("FILE").value_parser(clap::value_parser!(std::path::PathBuf)).help("A .proto file"))
+        .after_help("Examples:\n  sys check modules/mod-notes/notes/v1/notes.proto")
+}
+
+fn completion() -> Command {
+    Command::new("completion")
+        .about("Prints a script that completes commands in a shell")
+        .arg(Arg::new("shell").required(true).value_parser(["bash", "zsh", "fish"]).help("The shell"))
+        .after_help("Examples:\n  source <(sys completion bash)")
+}
+
+fn email() -> Arg {
+    Arg::new("email").long("email").required(true).value_name("EMAIL").help("The account's e-mail address")
+}
+
+fn device_name() -> Arg {
+    Arg::new("device-name")
+        .long("device-name")
+        .value_name("TEXT")
+        .help("How the session is called in your list of sessions; else this machine's name")
+}
+
+/// Where the password comes from; and the flag that many expect, there to be refused with the reason.
+fn password(help: &'static str) -> [Arg; 2] {
+    [
+        Arg::new("password-stdin")
+            .long("password-stdin")
+            .action(ArgAction::SetTrue)
+            .help(format!("{help} comes as a line of standard input; else you are asked")),
+        Arg::new("password").long("password").hide(true).num_args(0..=1).default_missing_value(""),
+    ]
+}
+
+/// Refuses a password on the command line.
+pub(crate) fn no_password_in_arguments(matches: &ArgMatches) -> Result<(), SecretError> {
+    if matches.contains_id("password") { Err(SecretError::OnCommandLine) } else { Ok(()) }
+}
+
+/// What stands on a command line before it can be parsed, since its commands are not known yet.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Glance {
+    /// The value of `--server`.
+    pub(crate) server: Option<String>,
+    /// The first word that is no flag.
+    pub(crate) command: Option<String>,
+}
+
+impl Glance {
+    /// Looks over the arguments after the program's name. What is no UTF-8 is left for the parser to refuse.
+    pub(crate) fn over(arguments: &[OsString]) -> Self {
+        let mut glance = Self::default();
+        let mut words = arguments.iter().map(|word| word.to_str().unwrap_or_default());
+        while let Some(word) = words.next() {
+            match word.split_once('=') {
+                Some(("--server", url)) => glance.server = Some(url.to_owned()),
+                _ if word == "--server" => glance.server = words.next().map(str::to_owned),
+                _ if word == "--output" => drop(words.next()),
+                _ if word == "--" => break,
+                _ if !word.starts_with('-') && glance.command.is_none() => glance.command = Some(word.to_owned()),
+                _ => {}
+            }
+        }
+        glance
+    }
+}
+
+/// How this machine is called, for the list of sessions.
+pub(crate) fn machine_name() -> String {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let name = name.trim();
+    if name.is_empty() { "sys".to_owned() } else { format!("sys on {name}") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(line: &str, server: Option<&str>, command: Option<&str>) {
+        let words: Vec<OsString> = line.split_whitespace().map(OsString::from).collect();
+        let expect = Glance { server: server.map(str::to_owned), command: command.map(str::to_owned) };
+        assert_eq!(Glance::over(&words), expect, "{line}");
+    }
+
+    #[test]
+    fn the_server_and_the_command_are_found_wherever_they_stand() {
+        check("", None, None);
+        check("org list", None, Some("org"));
+        check("org list --server http://a", Some("http://a"), Some("org"));
+        check("--server=http://a --output json org", Some("http://a"), Some("org"));
+        check("--output=json --server", None, None);
+        check("--help", None, None);
+        check("-- org", None, None);
+    }
+
+    #[test]
+    fn the_command_line_is_consistent_and_names_every_built_in_command() {
+        let command = command();
+        command.clone().debug_assert();
+        let mut names: Vec<&str> = command.get_subcommands().map(Command::get_name).collect();
+        names.sort_unstable();
+        assert_eq!(names, NAMES);
+        for name in NAMES {
+            assert!(sys_contract::names::RESERVED_NOUNS.contains(&name), "{name} could be a noun");
+        }
+    }
+
+    #[test]
+    fn a_password_on_the_command_line_is_refused() {
+        for line in ["--password secret", "--password=secret", "--password"] {
+            let words = format!("sys login --email a@example.org {line}");
+            let matches = command().try_get_matches_from(words.split(' ')).expect("parsed");
+            let (_, login) = matches.subcommand().expect("login");
+            assert!(no_password_in_arguments(login).is_err(), "{line}");
+        }
+        let matches = command().try_get_matches_from(["sys", "login", "--email", "a@example.org"]).expect("parsed");
+        let (_, login) = matches.subcommand().expect("login");
+        assert!(no_password_in_arguments(login).is_ok());
+    }
+}

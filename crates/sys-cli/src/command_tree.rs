@@ -1,0 +1,188 @@
+//! The commands of a server: `sys <noun> <verb>` for each method that its caller may be allowed to call.
+//!
+//! Nothing here is known before the server is asked: nouns are services, verbs their methods, help their comments.
+
+use crate::{
+    flags::{Flag, Flags, Given},
+    options::Options,
+    plain,
+};
+use clap::{Arg, ArgAction, Command};
+use prost_reflect::{DescriptorPool, DynamicMessage, FieldDescriptor, Kind, MethodDescriptor, ServiceDescriptor};
+use std::collections::BTreeMap;
+use sys_client::{auth, descriptors::GET_DESCRIPTORS};
+use sys_contract::{comment_of, names};
+
+/// Methods with a command of their own, which keeps their tokens off the screen; and the one that all commands come from.
+const HIDDEN: [&str; 6] = [auth::LOGIN, auth::REFRESH, auth::LOGOUT, auth::SETUP, auth::WHO_AM_I, GET_DESCRIPTORS];
+
+/// The nouns of a server.
+#[derive(Debug, Default)]
+pub(crate) struct Tree {
+    pub(crate) nouns: BTreeMap<String, Noun>,
+}
+
+/// A service.
+#[derive(Debug)]
+pub(crate) struct Noun {
+    about: String,
+    pub(crate) verbs: BTreeMap<String, Verb>,
+}
+
+/// A method.
+#[derive(Debug)]
+pub(crate) struct Verb {
+    comment: String,
+    pub(crate) method: MethodDescriptor,
+    pub(crate) flags: Flags,
+    /// Where a list has its pages.
+    pub(crate) pages: Option<Pages>,
+}
+
+/// The fields by which a list is read page by page (AIP-158).
+#[derive(Debug, Clone)]
+pub(crate) struct Pages {
+    pub(crate) page_token: FieldDescriptor,
+    pub(crate) next_page_token: FieldDescriptor,
+    pub(crate) items: FieldDescriptor,
+}
+
+impl Tree {
+    /// The commands in these pools, one pool for each module. The server lets no two modules have one noun; should it
+    /// happen all the same, the first keeps it, and none takes a command of the CLI's own.
+    pub(crate) fn of(pools: &[DescriptorPool]) -> Self {
+        let mut tree = Self::default();
+        for pool in pools {
+            let options = Options::of(pool);
+            for service in pool.services() {
+                let noun = names::noun(service.name());
+                if is_word(&noun) && !names::RESERVED_NOUNS.contains(&noun.as_str()) {
+                    tree.nouns.entry(noun.clone()).or_insert_with(|| Noun::of(&service, &noun, &options));
+                }
+            }
+        }
+        tree.nouns.retain(|_, noun| !noun.verbs.is_empty());
+        tree
+    }
+
+    /// The command line of these commands beside the built-in ones.
+    pub(crate) fn command(&self, built_in: Command) -> Command {
+        built_in.subcommands(self.nouns.iter().map(|(name, noun)| noun.command(name)))
+    }
+
+    /// The method behind `sys NOUN VERB`.
+    pub(crate) fn verb(&self, noun: &str, verb: &str) -> Option<&Verb> {
+        self.nouns.get(noun)?.verbs.get(verb)
+    }
+}
+
+/// Names come from the server; they end up in shells.
+fn is_word(name: &str) -> bool {
+    let letters = |letter: char| letter.is_ascii_lowercase() || letter.is_ascii_digit() || letter == '-';
+    name.starts_with(|letter: char| letter.is_ascii_lowercase()) && name.chars().all(letters)
+}
+
+impl Noun {
+    fn of(service: &ServiceDescriptor, noun: &str, options: &Options) -> Self {
+        let mut verbs = BTreeMap::new();
+        for method in service.methods() {
+            let path = format!("{}/{}", service.full_name(), method.name());
+            let streams = method.is_client_streaming() || method.is_server_streaming();
+            let name = names::verb(method.name(), noun);
+            if !streams && is_word(&name) && name != "help" && !HIDDEN.contains(&path.as_str()) {
+                verbs.entry(name).or_insert_with(|| Verb::of(&method, options));
+            }
+        }
+        Self { about: plain::lines(&comment_of(service)), verbs }
+    }
+
+    fn command(&self, name: &str) -> Command {
+        Command::new(name.to_owned())
+            .about(first_line(&self.about))
+            .long_about(self.about.clone())
+            .subcommand_required(true)
+            .arg_required_else_help(true)
+            .disable_help_subcommand(true)
+            .subcommands(self.verbs.iter().map(|(verb, method)| method.command(name, verb)))
+    }
+}
+
+impl Verb {
+    fn of(method: &MethodDescriptor, options: &Options) -> Self {
+        Self {
+            comment: plain::lines(&comment_of(method)),
+            method: method.clone(),
+            flags: Flags::of(method, options),
+            pages: Pages::of(method),
+        }
+    }
+
+    fn command(&self, noun: &str, verb: &str) -> Command {
+        let mut command = Command::new(verb.to_owned())
+            .about(first_line(&self.comment))
+            .long_about(self.comment.clone())
+            .after_help(self.examples(noun, verb))
+            .args(self.flags.all.iter().map(Flag::arg));
+        if self.flags.mask.is_some() {
+            let fields: Vec<String> = self.changeable().map(|flag| flag.long.clone()).collect();
+            command = command.arg(
+                Arg::new("clear")
+                    .long("clear")
+                    .value_name("FIELD")
+                    .action(ArgAction::Append)
+                    .value_parser(fields)
+                    .help("Empties this field (may be repeated)"),
+            );
+        }
+        if let Some(pages) = &self.pages {
+            let all = Arg::new("all").long("all").action(ArgAction::SetTrue).help("Reads all pages, not one");
+            let token = self.flags.at(pages.page_token.name()).map(|flag| flag.long.clone());
+            command = command.arg(if let Some(token) = token { all.conflicts_with(token) } else { all });
+        }
+        command
+    }
+
+    /// The flags that change something, so that the mask names them when they are given.
+    pub(crate) fn changeable(&self) -> impl Iterator<Item = &Flag> {
+        self.flags.all.iter().filter(|flag| {
+            let in_item = flag.path.first() == self.flags.item.as_ref();
+            let name = flag.path.last().map(FieldDescriptor::name);
+            in_item && flag.given != Given::Position && !(flag.path.len() == 2 && name == Some("etag"))
+        })
+    }
+
+    fn examples(&self, noun: &str, verb: &str) -> String {
+        let shown: Vec<String> = self.flags.all.iter().filter(|flag| flag.typical).map(Flag::example).collect();
+        let mut shown = shown.join(" ");
+        let nothing_changes = self.flags.mask.is_some() && !self.changeable().any(|flag| flag.typical);
+        if let Some(flag) = self.changeable().next().filter(|_| nothing_changes) {
+            shown = format!("{shown} {}", flag.example());
+        }
+        let mut lines = vec!["Examples:".to_owned(), format!("  sys {noun} {verb} {shown}")];
+        if self.pages.is_some() {
+            lines.push(format!("  sys {noun} {verb} {shown} --all --output json"));
+        }
+        lines.into_iter().map(|line| line.trim_end().to_owned()).collect::<Vec<_>>().join("\n")
+    }
+}
+
+impl Pages {
+    fn of(method: &MethodDescriptor) -> Option<Self> {
+        let text = |field: &FieldDescriptor| matches!(field.kind(), Kind::String) && !field.is_list();
+        let page_token = method.input().get_field_by_name("page_token").filter(text)?;
+        let next_page_token = method.output().get_field_by_name("next_page_token").filter(text)?;
+        let items = method.output().fields().find(|field| field.is_list())?;
+        Some(Self { page_token, next_page_token, items })
+    }
+
+    /// The token of the page behind this one; empty at the end.
+    pub(crate) fn next(&self, page: &DynamicMessage) -> String {
+        page.get_field(&self.next_page_token).as_str().map(str::to_owned).unwrap_or_default()
+    }
+}
+
+fn first_line(comment: &str) -> String {
+    let paragraph = comment.split("\n\n").next().unwrap_or_default();
+    let line = plain::line(paragraph);
+    line.split_inclusive(". ").next().unwrap_or_default().trim().to_owned()
+}

@@ -1,0 +1,174 @@
+//! What went wrong, told on standard error: what, which field, what to do; and the exit code.
+
+use crate::{command_tree::Verb, exit::Exit, output::OutputError, plain, request::RequestError, secret::SecretError};
+use std::error::Error;
+use sys_client::{CallError, ClientError, Code, EndpointError, Refused, SessionError};
+use sys_contract::problem::Problems;
+
+/// Why the program did not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Failure {
+    /// The command line is wrong; the second text says what to do.
+    #[error("{0}")]
+    Usage(String, String),
+    /// A call did not succeed.
+    #[error(transparent)]
+    Client(#[from] ClientError),
+    /// The command line stands for no request.
+    #[error(transparent)]
+    Request(#[from] RequestError),
+    /// A password could not be read.
+    #[error(transparent)]
+    Secret(#[from] SecretError),
+    /// The server's address is none.
+    #[error(transparent)]
+    Endpoint(#[from] EndpointError),
+    /// A contract does not load.
+    #[error("{0}")]
+    Contract(#[from] Problems),
+    /// A file of a contract cannot be read.
+    #[error("cannot read {path}")]
+    File { path: String, source: std::io::Error },
+    /// The answer cannot be shown.
+    #[error(transparent)]
+    Output(#[from] OutputError),
+    /// The pages of a list do not end.
+    #[error("the server's pages do not end")]
+    EndlessPages,
+}
+
+impl From<CallError> for Failure {
+    fn from(error: CallError) -> Self {
+        Self::Client(error.into())
+    }
+}
+
+impl From<SessionError> for Failure {
+    fn from(error: SessionError) -> Self {
+        Self::Client(error.into())
+    }
+}
+
+impl Failure {
+    /// The exit code.
+    pub(crate) fn exit(&self) -> Exit {
+        match self {
+            Self::Usage(..) | Self::Request(_) | Self::Secret(_) | Self::Endpoint(_) => Exit::Usage,
+            Self::Client(error) => error.code().map_or(Exit::Other, Exit::of),
+            Self::Contract(_) => Exit::Invalid,
+            Self::File { .. } | Self::Output(_) | Self::EndlessPages => Exit::Other,
+        }
+    }
+
+    /// All that is said about it. `verb` gives fields the names of their flags.
+    pub(crate) fn report(&self, verb: Option<&Verb>) -> String {
+        if let Self::Contract(problems) = self {
+            return format!("{problems}\nerror: {} in this contract; nothing of it loads", counted(problems.0.len()));
+        }
+        let mut report = format!("error: {}", plain::line(&self.with_cause()));
+        for field in self.refused().map(|refused| refused.fields.as_slice()).unwrap_or_default() {
+            let name = plain::line(&field.field);
+            let flag = verb.and_then(|verb| verb.flags.at(&field.field)).map(|flag| format!("{} ", flag.shown()));
+            let description = plain::line(&field.description);
+            report.push_str(&format!("\n  {}({name}): {description}", flag.unwrap_or_default()));
+        }
+        if let Some(help) = self.help() {
+            report.push_str(&format!("\nwhat to do: {}", plain::line(&help)));
+        }
+        report
+    }
+
+    /// The error, and the cause at its root: what stands between them says nothing to people.
+    fn with_cause(&self) -> String {
+        let mut root = self.source();
+        while let Some(deeper) = root.and_then(Error::source) {
+            root = Some(deeper);
+        }
+        match root.map(ToString::to_string) {
+            Some(cause) if !self.to_string().contains(&cause) => format!("{self}: {cause}"),
+            _ => self.to_string(),
+        }
+    }
+
+    fn refused(&self) -> Option<&Refused> {
+        match self {
+            Self::Client(ClientError::Call(CallError::Refused(refused)) | ClientError::SessionEnded(refused)) => {
+                Some(refused)
+            }
+            _ => None,
+        }
+    }
+
+    fn help(&self) -> Option<String> {
+        if matches!(self, Self::Client(ClientError::SessionEnded(_) | ClientError::LoggedOut)) {
+            return Some("log in again with `sys login`".to_owned());
+        }
+        if let Some(help) = self.refused().and_then(|refused| refused.help.clone()) {
+            return Some(help);
+        }
+        let help = match self {
+            Self::Usage(_, help) => help,
+            Self::Request(RequestError::NothingToChange) => "`--help` lists the fields; `--clear FIELD` empties one",
+            Self::Secret(SecretError::OnCommandLine | SecretError::NoTerminal) => {
+                "leave it out and you are asked, or send it on standard input with --password-stdin"
+            }
+            Self::Client(ClientError::Call(CallError::Unreachable { .. })) => {
+                "start the server, or name another with --server URL"
+            }
+            Self::Client(error) => match error.code() {
+                Some(Code::Unauthenticated) => "log in with `sys login`",
+                Some(Code::PermissionDenied) => "`sys whoami` shows your roles; ask an admin of the org for another",
+                Some(Code::ResourceExhausted) => "wait a little and try again",
+                Some(Code::Unimplemented) => "the server has no such method any more; see `sys help`",
+                Some(Code::DeadlineExceeded | Code::Aborted | Code::Unavailable) => "try again",
+                _ => return None,
+            },
+            _ => return None,
+        };
+        Some(help.to_owned()).filter(|help| !help.is_empty())
+    }
+}
+
+fn counted(problems: usize) -> String {
+    if problems == 1 { "1 problem".to_owned() } else { format!("{problems} problems") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use sys_client::FieldViolation;
+
+    fn refused(code: Code, reason: &str, help: Option<&str>) -> Failure {
+        let refused = Refused {
+            code,
+            reason: Some(reason.into()),
+            message: "permission denied".into(),
+            fields: vec![FieldViolation { field: "note.title".into(), description: "is\nempty".into() }],
+            help: help.map(Into::into),
+        };
+        CallError::Refused(Box::new(refused)).into()
+    }
+
+    #[test]
+    fn an_error_says_what_which_field_and_what_to_do() {
+        let failure = refused(Code::PermissionDenied, "METHOD_REFUSED", Some("ask \u{1b}[31man admin"));
+        assert_eq!(failure.exit(), Exit::Refused);
+        assert_eq!(
+            failure.report(None),
+            "error: permission denied (PERMISSION_DENIED / METHOD_REFUSED)\n  (note.title): is empty\n\
+             what to do: ask \u{fffd}[31man admin"
+        );
+        assert!(refused(Code::Unauthenticated, "X", None).report(None).contains("what to do: log in"));
+    }
+
+    #[test]
+    fn an_unreachable_server_says_where_it_was_looked_for_and_why() {
+        let endpoint = "http://127.0.0.1:9".parse().expect("an endpoint");
+        let source = std::io::Error::other("connection refused").into();
+        let failure = Failure::from(CallError::Unreachable { endpoint, source });
+        assert_eq!(failure.exit(), Exit::Unreachable);
+        assert!(
+            failure.report(None).starts_with("error: no server answers at http://127.0.0.1:9: connection refused\n")
+        );
+    }
+}

@@ -1,0 +1,216 @@
+//! From arguments to an exit code.
+
+use crate::{
+    built_in::{self, Glance, SERVER_VARIABLE},
+    check,
+    command_tree::{Pages, Tree, Verb},
+    complete,
+    exit::Exit,
+    failure::Failure,
+    output::{self, Format},
+    secret::Terminal,
+    session_commands,
+};
+use clap::{ArgMatches, Command};
+use prost_reflect::{DynamicMessage, Value};
+use std::{env, ffi::OsString, path::PathBuf, time::Duration};
+use sys_client::{Client, Endpoint, SessionStore};
+use sys_contract::names;
+use tokio::time::timeout;
+
+/// Pages of one list: with the least page size that anybody sets, still 10,000 records.
+const MAX_PAGES: usize = 10_000;
+/// Somebody waits for a completion with a finger on the key.
+const COMPLETION_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Runs the program with these arguments, its own name first.
+pub(crate) async fn run(arguments: Vec<OsString>) -> Exit {
+    let words = arguments.get(1..).unwrap_or_default();
+    if words.first().is_some_and(|word| word == complete::COMMAND) {
+        return completed(words.get(1..).unwrap_or_default()).await;
+    }
+    let glance = Glance::over(words);
+    let command = glance.command.as_deref().filter(|command| *command != "help");
+    let version = command.is_none() && words.iter().any(|word| word == "--version" || word == "-V");
+    if version || command.is_some_and(|command| built_in::NAMES.contains(&command)) {
+        return parsed(built_in::command(), &Tree::default(), &arguments, None).await;
+    }
+    let (tree, client) = match (Asked::ask(&glance).await, command) {
+        (Ok(asked), Some(noun)) if !asked.tree.nouns.contains_key(noun) => {
+            return ended(Err(asked.unknown(noun)), None);
+        }
+        (Ok(asked), _) => (asked.tree, Some(asked.client)),
+        // Help without a server is better than none.
+        (Err(failure), None) => {
+            output::note(&format!("The commands of a server are missing below: {failure}.\n"));
+            (Tree::default(), None)
+        }
+        (Err(failure), Some(_)) => return ended(Err(failure), None),
+    };
+    parsed(tree.command(built_in::command()), &tree, &arguments, client).await
+}
+
+/// Parses the whole command line and does what it says.
+async fn parsed(command: Command, tree: &Tree, arguments: &[OsString], client: Option<Client>) -> Exit {
+    let matches = match command.try_get_matches_from(arguments) {
+        Ok(matches) => matches,
+        Err(error) => {
+            // Help goes to standard output and mistakes to standard error; if nobody reads, nobody is told.
+            let _ = error.print();
+            return if error.exit_code() == 0 { Exit::Ok } else { Exit::Usage };
+        }
+    };
+    let Some((noun, matches)) = matches.subcommand() else { return Exit::Usage };
+    let (Some(client), Some((name, matches))) = (client, matches.subcommand()) else {
+        return ended(built_in_command(noun, matches).await, None);
+    };
+    match tree.verb(noun, name) {
+        Some(verb) => ended(called(verb, matches, &client).await, Some(verb)),
+        None => ended(built_in_command(noun, matches).await, None),
+    }
+}
+
+/// Says what went wrong, if something did.
+fn ended(result: Result<(), Failure>, verb: Option<&Verb>) -> Exit {
+    match result {
+        Ok(()) => Exit::Ok,
+        Err(failure) => {
+            output::note(&failure.report(verb));
+            failure.exit()
+        }
+    }
+}
+
+async fn built_in_command(name: &str, matches: &ArgMatches) -> Result<(), Failure> {
+    match name {
+        "check" => {
+            let files = matches.get_many::<PathBuf>("file").map(|files| files.cloned().collect::<Vec<_>>());
+            Ok(output::print(&check::matrix(&files.unwrap_or_default())?)?)
+        }
+        "completion" => {
+            let shell = matches.get_one::<String>("shell").map(String::as_str).unwrap_or_default();
+            Ok(output::print(complete::script(shell))?)
+        }
+        _ => {
+            let sessions = SessionStore::from_environment(|name| env::var_os(name))?;
+            let server = server(matches.get_one::<String>("server").cloned(), &sessions)?;
+            match name {
+                "login" => session_commands::login(matches, &server, sessions, &mut Terminal).await,
+                "setup" => session_commands::setup(matches, &server, sessions, &mut Terminal).await,
+                "logout" => session_commands::logout(&server, sessions).await,
+                _ => session_commands::whoami(&server, sessions, format(matches)).await,
+            }
+        }
+    }
+}
+
+/// Calls the method behind a verb and shows its answer.
+async fn called(verb: &Verb, matches: &ArgMatches, client: &Client) -> Result<(), Failure> {
+    let mut request = verb.request(matches, &mut Terminal)?;
+    let mut answer = client.call(&verb.method, &request).await?;
+    let Some(pages) = &verb.pages else { return Ok(output::message(&answer, format(matches))?) };
+    if matches.get_flag("all") {
+        add_pages(&mut answer, &mut request, verb, pages, client).await?;
+    }
+    output::message(&answer, format(matches))?;
+    let next = pages.next(&answer);
+    if !next.is_empty() && format(matches) == Format::Table {
+        output::note(&format!("there is more: --all, or --page-token {next}"));
+    }
+    Ok(())
+}
+
+/// Reads the pages behind the first and puts all records into one answer.
+async fn add_pages(
+    answer: &mut DynamicMessage,
+    request: &mut DynamicMessage,
+    verb: &Verb,
+    pages: &Pages,
+    client: &Client,
+) -> Result<(), Failure> {
+    let mut next = pages.next(answer);
+    for _ in 1..MAX_PAGES {
+        if next.is_empty() {
+            answer.clear_field(&pages.next_page_token);
+            return Ok(());
+        }
+        request.set_field(&pages.page_token, Value::String(next.clone()));
+        let page = client.call(&verb.method, request).await?;
+        let after = pages.next(&page);
+        if after == next {
+            return Err(Failure::EndlessPages);
+        }
+        next = after;
+        if let (Some(all), Value::List(more)) =
+            (answer.get_field_mut(&pages.items).as_list_mut(), page.get_field(&pages.items).into_owned())
+        {
+            all.extend(more);
+        }
+    }
+    Err(Failure::EndlessPages)
+}
+
+fn format(matches: &ArgMatches) -> Format {
+    Format::named(matches.get_one::<String>("output").map(String::as_str))
+}
+
+/// The server that is meant: the flag, the variable, or the one that somebody is logged in to.
+fn server(flag: Option<String>, sessions: &SessionStore) -> Result<Endpoint, Failure> {
+    let named = flag.or_else(|| env::var(SERVER_VARIABLE).ok().filter(|url| !url.is_empty()));
+    if let Some(url) = named {
+        return Ok(url.parse()?);
+    }
+    let session = sessions.load()?.ok_or_else(|| {
+        let help =
+            "name it with --server URL or the variable SYS_SERVER, or log in: sys login --server URL --email EMAIL";
+        Failure::Usage("no server is known".to_owned(), help.to_owned())
+    })?;
+    Ok(session.server)
+}
+
+/// A server that told its commands.
+struct Asked {
+    client: Client,
+    tree: Tree,
+    logged_in: bool,
+}
+
+impl Asked {
+    async fn ask(glance: &Glance) -> Result<Self, Failure> {
+        let sessions = SessionStore::from_environment(|name| env::var_os(name))?;
+        let server = server(glance.server.clone(), &sessions)?;
+        let client = Client::connect(&server, sessions).await?;
+        let tree = Tree::of(&client.descriptors().await?);
+        let logged_in = client.session()?.is_some();
+        Ok(Self { client, tree, logged_in })
+    }
+
+    /// Why a noun is none here, and what may have been meant.
+    fn unknown(&self, noun: &str) -> Failure {
+        let nouns = self.tree.nouns.keys().map(String::as_str);
+        let meant = names::nearest(noun, nouns.chain(built_in::NAMES));
+        let meant = meant.map(|meant| format!("did you mean `{meant}`? ")).unwrap_or_default();
+        let help = if self.logged_in {
+            "`sys help` lists the commands that this server lets you use".to_owned()
+        } else {
+            format!(
+                "which commands there are depends on who is logged in, and nobody is: sys login --server {} --email EMAIL",
+                self.client.endpoint()
+            )
+        };
+        Failure::Usage(format!("there is no command `{noun}` here"), meant + &help)
+    }
+}
+
+/// Answers a shell's completion script. Whatever goes wrong, the command line is not the place to say so.
+async fn completed(words: &[OsString]) -> Exit {
+    let words: Vec<String> = words.iter().map(|word| word.to_string_lossy().into_owned()).collect();
+    let glance = Glance::over(&words.iter().map(OsString::from).collect::<Vec<_>>());
+    let known = glance.command.as_deref().is_some_and(|command| built_in::NAMES.contains(&command));
+    let asked =
+        if known { None } else { timeout(COMPLETION_TIMEOUT, Asked::ask(&glance)).await.ok().and_then(Result::ok) };
+    let tree = asked.map(|asked| asked.tree).unwrap_or_default();
+    let candidates = complete::candidates(&tree.command(built_in::command()), &words);
+    let _ = output::print(&candidates.join("\n"));
+    Exit::Ok
+}

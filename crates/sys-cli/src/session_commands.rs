@@ -1,0 +1,125 @@
+//! `login`, `setup`, `logout` and `whoami`.
+
+use crate::{
+    built_in,
+    failure::Failure,
+    output::{self, Format},
+    plain,
+    secret::{self, SecretError, Secrets},
+};
+use clap::ArgMatches;
+use serde_json::{Value as Json, json};
+use sys_client::{
+    Client, Endpoint, SessionStore,
+    auth::{Binding, LoginRequest, SetupRequest, WhoAmI},
+};
+use zeroize::Zeroizing;
+
+/// Logs in and keeps the session.
+pub(crate) async fn login(
+    matches: &ArgMatches,
+    server: &Endpoint,
+    sessions: SessionStore,
+    secrets: &mut impl Secrets,
+) -> Result<(), Failure> {
+    built_in::no_password_in_arguments(matches)?;
+    let password = required(secrets.read("password", matches.get_flag("password-stdin"))?)?;
+    let request = LoginRequest {
+        email: text(matches, "email").unwrap_or_default(),
+        password: password.as_str().to_owned(),
+        device_name: text(matches, "device-name").unwrap_or_else(built_in::machine_name),
+    };
+    let client = Client::connect(server, sessions).await?;
+    client.log_in(&request).await?;
+    output::note(&format!("logged in to {server} as {}", request.email));
+    Ok(())
+}
+
+/// Makes the first superadmin and keeps the session.
+pub(crate) async fn setup(
+    matches: &ArgMatches,
+    server: &Endpoint,
+    sessions: SessionStore,
+    secrets: &mut impl Secrets,
+) -> Result<(), Failure> {
+    built_in::no_password_in_arguments(matches)?;
+    let password = required(secret::chosen(secrets, "password", matches.get_flag("password-stdin"))?)?;
+    let request = SetupRequest {
+        token: text(matches, "token").unwrap_or_default(),
+        email: text(matches, "email").unwrap_or_default(),
+        password: password.as_str().to_owned(),
+        display_name: text(matches, "display-name").unwrap_or_default(),
+        device_name: text(matches, "device-name").unwrap_or_else(built_in::machine_name),
+    };
+    let client = Client::connect(server, sessions).await?;
+    client.set_up(&request).await?;
+    output::note(&format!("set up {server}; logged in as {}", request.email));
+    Ok(())
+}
+
+/// Ends the session.
+pub(crate) async fn logout(server: &Endpoint, sessions: SessionStore) -> Result<(), Failure> {
+    let client = Client::connect(server, sessions).await?;
+    if client.session()?.is_none() {
+        output::note(&format!("nobody is logged in to {server}"));
+        return Ok(());
+    }
+    client.log_out().await?;
+    output::note(&format!("logged out of {server}"));
+    Ok(())
+}
+
+/// Shows who is logged in.
+pub(crate) async fn whoami(server: &Endpoint, sessions: SessionStore, format: Format) -> Result<(), Failure> {
+    let client = Client::connect(server, sessions).await?;
+    let who = client.who_am_i().await?;
+    Ok(output::value(&for_people(&who, server), &for_programs(&who, server), format)?)
+}
+
+fn text(matches: &ArgMatches, name: &str) -> Option<String> {
+    matches.get_one::<String>(name).cloned()
+}
+
+fn required(password: Option<Zeroizing<String>>) -> Result<Zeroizing<String>, SecretError> {
+    password.ok_or(SecretError::NoTerminal)
+}
+
+fn for_people(who: &WhoAmI, server: &Endpoint) -> String {
+    let verified = if who.verified { "" } else { " (not verified)" };
+    let name = plain::line(&format!("{} <{}>{verified}", who.display_name, who.email));
+    let mut lines = vec![
+        name.trim().to_owned(),
+        format!("account  {}", plain::line(&who.account_id)),
+        format!("session  {}", plain::line(&who.session_id)),
+        format!("server   {server}"),
+    ];
+    lines.extend(who.bindings.iter().map(|binding| format!("role     {}", plain::line(&role(binding)))));
+    if who.bindings.is_empty() {
+        lines.push("role     none".to_owned());
+    }
+    lines.join("\n")
+}
+
+fn role(binding: &Binding) -> String {
+    match (binding.org_id.as_str(), binding.project_id.as_str()) {
+        ("", "") => format!("{} of the server", binding.role),
+        (org, "") => format!("{} in {org}", binding.role),
+        (org, project) => format!("{} in {org} / {project}", binding.role),
+    }
+}
+
+fn for_programs(who: &WhoAmI, server: &Endpoint) -> Json {
+    let bindings = who
+        .bindings
+        .iter()
+        .map(|binding| json!({ "role": binding.role, "org_id": binding.org_id, "project_id": binding.project_id }));
+    json!({
+        "account_id": who.account_id,
+        "email": who.email,
+        "display_name": who.display_name,
+        "verified": who.verified,
+        "session_id": who.session_id,
+        "server": server.as_str(),
+        "bindings": bindings.collect::<Vec<_>>(),
+    })
+}

@@ -1,0 +1,193 @@
+//! Answers as tables for people.
+//!
+//! A list is a row for each record, with its id first and whole, then what tells people most, cut to the width of the
+//! terminal. A single record is a line for each field.
+
+use crate::{output, plain};
+use prost_reflect::{DynamicMessage, FieldDescriptor, Kind, MapKey, MessageDescriptor, ReflectMessage, Value};
+use serde_json::Value as Json;
+use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
+
+/// Columns between two cells.
+const GAP: usize = 2;
+/// A column is not made narrower than this; rather the last one is left out.
+const NARROWEST: usize = 8;
+/// Rows of a list are judged by their first cells of this width; longer ones are cut.
+const WIDEST: usize = 60;
+
+/// The answer as a table of at most `width` columns.
+pub(crate) fn of(message: &DynamicMessage, width: Option<usize>) -> String {
+    match list_of(&message.descriptor()) {
+        Some((field, item)) => {
+            let rows = message.get_field(&field);
+            let rows: Vec<&DynamicMessage> =
+                rows.as_list().unwrap_or_default().iter().filter_map(Value::as_message).collect();
+            let count = message.fields().filter(|(other, _)| *other != field).filter_map(|(other, value)| {
+                let counts = !matches!(other.kind(), Kind::Message(_)) && other.name() != "next_page_token";
+                counts.then(|| format!("{}: {}", title(&other), cell(value, &other)))
+            });
+            let rows = list(&columns(&item), &rows, width);
+            [rows].into_iter().chain(count).collect::<Vec<_>>().join("\n")
+        }
+        None => record(message),
+    }
+}
+
+/// The repeated message field of a list's answer.
+fn list_of(message: &MessageDescriptor) -> Option<(FieldDescriptor, MessageDescriptor)> {
+    message.get_field_by_name("next_page_token")?;
+    message.fields().filter(|field| field.is_list()).find_map(|field| match field.kind() {
+        Kind::Message(item) => Some((field, item)),
+        _ => None,
+    })
+}
+
+/// The columns of a list: `id`, then what is no id, then the ids of others, which say least to people.
+fn columns(item: &MessageDescriptor) -> Vec<FieldDescriptor> {
+    let shown = |field: &FieldDescriptor| {
+        let message =
+            matches!(field.kind(), Kind::Message(message) if !message.full_name().starts_with("google.protobuf."));
+        !field.is_list()
+            && !field.is_map()
+            && !message
+            && !matches!(field.kind(), Kind::Bytes)
+            && field.name() != "etag"
+    };
+    let mut columns: Vec<FieldDescriptor> = item.fields().filter(shown).collect();
+    columns.sort_by_key(|field| match field.name() {
+        "id" => 0,
+        name if name.ends_with("_id") => 2,
+        _ => 1,
+    });
+    columns
+}
+
+fn list(columns: &[FieldDescriptor], rows: &[&DynamicMessage], width: Option<usize>) -> String {
+    if rows.is_empty() {
+        return "nothing to show".to_owned();
+    }
+    let titles = columns.iter().map(title).collect();
+    let cells = rows.iter().map(|row| columns.iter().map(|field| cell(&row.get_field(field), field)).collect());
+    let lines: Vec<Vec<String>> = std::iter::once(titles).chain(cells).collect();
+    let natural = (0..columns.len()).map(|column| {
+        let cells = lines.iter().filter_map(|line| line.get(column));
+        cells.map(|cell| cell.width()).max().unwrap_or_default()
+    });
+    let widths = fitted(natural.collect(), width);
+    let line = |cells: &Vec<String>| {
+        let cells: Vec<String> = cells.iter().zip(&widths).map(|(cell, width)| padded(cell, *width)).collect();
+        cells.join(&" ".repeat(GAP)).trim_end().to_owned()
+    };
+    lines.iter().map(line).collect::<Vec<_>>().join("\n")
+}
+
+/// The widths of the columns that fit, where the first is never cut: an id is there to be copied.
+fn fitted(natural: Vec<usize>, width: Option<usize>) -> Vec<usize> {
+    let Some(width) = width else { return natural };
+    let mut widths: Vec<usize> = natural
+        .into_iter()
+        .enumerate()
+        .map(|(column, wide)| if column == 0 { wide } else { wide.min(WIDEST) })
+        .collect();
+    loop {
+        let needed = widths.iter().sum::<usize>() + GAP * widths.len().saturating_sub(1);
+        let over = needed.saturating_sub(width);
+        if over == 0 || widths.len() <= 1 {
+            return widths;
+        }
+        let widest = widths.iter_mut().skip(1).max_by_key(|wide| **wide);
+        match widest {
+            // One column at a time, so that all wide ones shrink alike.
+            Some(wide) if *wide > NARROWEST => *wide -= 1,
+            _ => drop(widths.pop()),
+        }
+    }
+}
+
+/// A cell of exactly this width, cut with `…` where it is wider.
+fn padded(cell: &str, width: usize) -> String {
+    let mut text = cell.to_owned();
+    if cell.width() > width {
+        let mut used = 0;
+        text = cell
+            .chars()
+            .take_while(|letter| {
+                used += letter.width().unwrap_or_default();
+                used < width
+            })
+            .collect();
+        text.push('…');
+    }
+    let space = width.saturating_sub(text.width());
+    text + &" ".repeat(space)
+}
+
+fn record(message: &DynamicMessage) -> String {
+    let fields: Vec<(String, String)> = message
+        .descriptor()
+        .fields()
+        .filter(|field| message.has_field(field) || !field.supports_presence())
+        .map(|field| (title(&field), cell(&message.get_field(&field), &field)))
+        .collect();
+    let width = fields.iter().map(|(title, _)| title.width()).max().unwrap_or_default();
+    let lines = fields.iter().map(|(title, cell)| format!("{}  {cell}", padded(title, width)).trim_end().to_owned());
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+fn title(field: &FieldDescriptor) -> String {
+    plain::line(&field.name().to_uppercase().replace('_', " "))
+}
+
+/// A value in one line.
+fn cell(value: &Value, field: &FieldDescriptor) -> String {
+    let text = match (value, field.kind()) {
+        (Value::String(text), _) => text.clone(),
+        (Value::Bool(value), _) => (if *value { "yes" } else { "no" }).to_owned(),
+        (Value::Bytes(bytes), _) if bytes.is_empty() => String::new(),
+        (Value::Bytes(bytes), _) => format!("{} bytes", bytes.len()),
+        (Value::EnumNumber(0), Kind::Enum(names)) if names.default_value().name().ends_with("UNSPECIFIED") => {
+            String::new()
+        }
+        (Value::EnumNumber(number), Kind::Enum(names)) => {
+            names.get_value(*number).map_or_else(|| number.to_string(), |value| value.name().to_owned())
+        }
+        (Value::Message(message), _) => json_cell(message),
+        (Value::List(values), _) => values.iter().map(|value| cell(value, field)).collect::<Vec<_>>().join(", "),
+        (Value::Map(entries), _) => {
+            let Kind::Message(entry) = field.kind() else { return String::new() };
+            let value_field = entry.map_entry_value_field();
+            let mut entries: Vec<String> =
+                entries.iter().map(|(key, value)| format!("{}={}", key_text(key), cell(value, &value_field))).collect();
+            entries.sort();
+            entries.join(", ")
+        }
+        (Value::I32(number), _) => number.to_string(),
+        (Value::I64(number), _) => number.to_string(),
+        (Value::U32(number), _) => number.to_string(),
+        (Value::U64(number), _) => number.to_string(),
+        (Value::F32(number), _) => number.to_string(),
+        (Value::F64(number), _) => number.to_string(),
+        (Value::EnumNumber(number), _) => number.to_string(),
+    };
+    plain::line(&text)
+}
+
+/// Times and durations as their text, other messages as JSON on one line.
+fn json_cell(message: &DynamicMessage) -> String {
+    match output::json(message) {
+        Ok(Json::String(text)) => text,
+        Ok(Json::Null) | Err(_) => String::new(),
+        Ok(json) => json.to_string(),
+    }
+}
+
+fn key_text(key: &MapKey) -> String {
+    match key {
+        MapKey::Bool(key) => key.to_string(),
+        MapKey::I32(key) => key.to_string(),
+        MapKey::I64(key) => key.to_string(),
+        MapKey::U32(key) => key.to_string(),
+        MapKey::U64(key) => key.to_string(),
+        MapKey::String(key) => key.clone(),
+    }
+}

@@ -1,0 +1,142 @@
+//! Unary calls over gRPC to methods that are known only by their descriptors.
+//!
+//! Bytes in and bytes out: messages are encoded from their descriptors, so no generated code stands here.
+
+use crate::{CallError, Endpoint, Token};
+use bytes::{Buf, BufMut, Bytes};
+use http::uri::PathAndQuery;
+use prost_reflect::{DynamicMessage, MethodDescriptor, prost::Message};
+use std::time::Duration;
+use tokio::time::timeout;
+use tonic::{
+    Request, Status,
+    client::Grpc,
+    codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder},
+    metadata::AsciiMetadataValue,
+    transport,
+};
+
+/// Time to reach a server.
+pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// Time for one call. Above the server's own bound on a call, so that the server's words arrive.
+pub const CALL_TIMEOUT: Duration = Duration::from_secs(60);
+/// Bytes of an answer: a page of 1,000 records of 16 KiB.
+pub const MAX_ANSWER_BYTES: usize = 16 * 1_024 * 1_024;
+
+/// A connection to a server.
+#[derive(Debug, Clone)]
+pub struct Channel {
+    endpoint: Endpoint,
+    transport: transport::Channel,
+}
+
+impl Channel {
+    /// Connects.
+    pub async fn connect(endpoint: &Endpoint) -> Result<Self, CallError> {
+        let unreachable =
+            |error: transport::Error| CallError::Unreachable { endpoint: endpoint.clone(), source: error.into() };
+        let transport = transport::Endpoint::from_shared(endpoint.as_str().to_owned())
+            .and_then(|endpoint| endpoint.user_agent(concat!("sys/", env!("CARGO_PKG_VERSION"))))
+            .map_err(unreachable)?
+            .connect_timeout(CONNECT_TIMEOUT)
+            .connect()
+            .await
+            .map_err(unreachable)?;
+        Ok(Self { endpoint: endpoint.clone(), transport })
+    }
+
+    /// The server at the other end.
+    pub fn endpoint(&self) -> &Endpoint {
+        &self.endpoint
+    }
+
+    /// Calls a method by its descriptor.
+    pub async fn call(
+        &self,
+        method: &MethodDescriptor,
+        request: &DynamicMessage,
+        token: Option<&Token>,
+    ) -> Result<DynamicMessage, CallError> {
+        let path = format!("{}/{}", method.parent_service().full_name(), method.name());
+        let answer = self.call_bytes(&path, request.encode_to_vec().into(), token).await?;
+        DynamicMessage::decode(method.output(), answer)
+            .map_err(|error| CallError::Malformed { path, source: error.into() })
+    }
+
+    /// Calls a method whose messages are known in types.
+    pub async fn call_typed<Answer: Message + Default>(
+        &self,
+        path: &str,
+        request: &impl Message,
+        token: Option<&Token>,
+    ) -> Result<Answer, CallError> {
+        let answer = self.call_bytes(path, request.encode_to_vec().into(), token).await?;
+        Answer::decode(answer).map_err(|error| CallError::Malformed { path: path.to_owned(), source: error.into() })
+    }
+
+    /// Calls `package.Service/Method` with an encoded request.
+    pub async fn call_bytes(&self, path: &str, request: Bytes, token: Option<&Token>) -> Result<Bytes, CallError> {
+        let malformed = |source| CallError::Malformed { path: path.to_owned(), source };
+        let path_on_wire: PathAndQuery = format!("/{path}").parse().map_err(|error| malformed(Box::from(error)))?;
+        let mut request = Request::new(request);
+        if let Some(token) = token {
+            request.metadata_mut().insert("authorization", bearer(token).map_err(malformed)?);
+        }
+        let mut grpc = Grpc::new(self.transport.clone()).max_decoding_message_size(MAX_ANSWER_BYTES);
+        let call = async {
+            grpc.ready().await.map_err(|error| Status::from_error(error.into()))?;
+            grpc.unary(request, path_on_wire, RawCodec).await
+        };
+        match timeout(CALL_TIMEOUT, call).await {
+            Ok(Ok(response)) => Ok(response.into_inner()),
+            Ok(Err(status)) => Err(CallError::from_status(status, &self.endpoint)),
+            Err(_) => Err(CallError::TimedOut { endpoint: self.endpoint.clone() }),
+        }
+    }
+}
+
+/// Marked as sensitive, so that HTTP/2 does not index it and logs do not show it.
+fn bearer(token: &Token) -> Result<AsciiMetadataValue, Box<dyn std::error::Error + Send + Sync>> {
+    let mut value = AsciiMetadataValue::try_from(format!("Bearer {}", token.expose()))
+        .map_err(|_| "the access token holds characters that no token has")?;
+    value.set_sensitive(true);
+    Ok(value)
+}
+
+/// Leaves messages as bytes.
+#[derive(Debug, Clone, Copy)]
+struct RawCodec;
+
+impl Codec for RawCodec {
+    type Encode = Bytes;
+    type Decode = Bytes;
+    type Encoder = Self;
+    type Decoder = Self;
+
+    fn encoder(&mut self) -> Self {
+        Self
+    }
+
+    fn decoder(&mut self) -> Self {
+        Self
+    }
+}
+
+impl Encoder for RawCodec {
+    type Item = Bytes;
+    type Error = Status;
+
+    fn encode(&mut self, item: Bytes, to: &mut EncodeBuf<'_>) -> Result<(), Status> {
+        to.put(item);
+        Ok(())
+    }
+}
+
+impl Decoder for RawCodec {
+    type Item = Bytes;
+    type Error = Status;
+
+    fn decode(&mut self, from: &mut DecodeBuf<'_>) -> Result<Option<Bytes>, Status> {
+        Ok(Some(from.copy_to_bytes(from.remaining())))
+    }
+}

@@ -1,0 +1,165 @@
+//! Calls in the name of whoever is logged in.
+//!
+//! The access token is refreshed shortly before it ends, and once when the server refuses it. Refreshing happens under the
+//! lock of the session file, after a second look at it: another program may have done it meanwhile.
+
+use crate::{
+    CallError, Channel, Endpoint, Refused, Session, SessionError, SessionStore, Token,
+    auth::{self, LoginRequest, RefreshRequest, SetupRequest, TokenPair, WhoAmI},
+    descriptors,
+};
+use bytes::Bytes;
+use prost::Message;
+use prost_reflect::{DescriptorPool, DynamicMessage, MethodDescriptor};
+use std::time::{SystemTime, UNIX_EPOCH};
+use tonic::Code;
+
+/// A server, and the session on it if there is one.
+#[derive(Debug, Clone)]
+pub struct Client {
+    channel: Channel,
+    sessions: SessionStore,
+}
+
+impl Client {
+    /// Connects. The session of `sessions` is used where it is one on this server.
+    pub async fn connect(endpoint: &Endpoint, sessions: SessionStore) -> Result<Self, CallError> {
+        Ok(Self { channel: Channel::connect(endpoint).await?, sessions })
+    }
+
+    /// The server.
+    pub fn endpoint(&self) -> &Endpoint {
+        self.channel.endpoint()
+    }
+
+    /// The session on this server, if there is one.
+    pub fn session(&self) -> Result<Option<Session>, SessionError> {
+        Ok(self.sessions.load()?.filter(|session| session.server == *self.channel.endpoint()))
+    }
+
+    /// Calls a method by its descriptor.
+    pub async fn call(
+        &self,
+        method: &MethodDescriptor,
+        request: &DynamicMessage,
+    ) -> Result<DynamicMessage, ClientError> {
+        let path = format!("{}/{}", method.parent_service().full_name(), method.name());
+        let answer = self.call_bytes(&path, request.encode_to_vec().into()).await?;
+        DynamicMessage::decode(method.output(), answer)
+            .map_err(|error| CallError::Malformed { path, source: error.into() }.into())
+    }
+
+    /// Calls `package.Service/Method` with an encoded request.
+    pub async fn call_bytes(&self, path: &str, request: Bytes) -> Result<Bytes, ClientError> {
+        let Some(session) = self.session()? else { return Ok(self.channel.call_bytes(path, request, None).await?) };
+        let used = if session.is_stale(now_unix_s()) {
+            self.refresh(&session.access_token).await?
+        } else {
+            session.access_token
+        };
+        match self.channel.call_bytes(path, request.clone(), Some(&used)).await {
+            Err(CallError::Refused(refused)) if refused.code == Code::Unauthenticated => {
+                let fresh = self.refresh(&used).await?;
+                Ok(self.channel.call_bytes(path, request, Some(&fresh)).await?)
+            }
+            answered => Ok(answered?),
+        }
+    }
+
+    /// The descriptors of what the caller may call, one pool for each module.
+    pub async fn descriptors(&self) -> Result<Vec<DescriptorPool>, ClientError> {
+        let answer = self.call_bytes(descriptors::GET_DESCRIPTORS, Bytes::new()).await?;
+        Ok(descriptors::read(answer)?)
+    }
+
+    /// Logs in and keeps the session, in place of any other.
+    pub async fn log_in(&self, request: &LoginRequest) -> Result<Session, ClientError> {
+        let pair: TokenPair = self.channel.call_typed(auth::LOGIN, request, None).await?;
+        self.keep(pair).await
+    }
+
+    /// Makes the first superadmin and keeps the session, in place of any other.
+    pub async fn set_up(&self, request: &SetupRequest) -> Result<Session, ClientError> {
+        let pair: TokenPair = self.channel.call_typed(auth::SETUP, request, None).await?;
+        self.keep(pair).await
+    }
+
+    /// Ends the session on the server, then forgets it. One that the server does not know any more is forgotten, too; where
+    /// the server cannot be asked it is kept, so that a session is never left alive unnoticed.
+    pub async fn log_out(&self) -> Result<(), ClientError> {
+        match self.call_bytes(auth::LOGOUT, Bytes::new()).await {
+            Ok(_) | Err(ClientError::SessionEnded(_)) => {}
+            Err(ClientError::Call(CallError::Refused(refused))) if refused.code == Code::Unauthenticated => {}
+            Err(error) => return Err(error),
+        }
+        Ok(self.sessions.lock().await?.remove()?)
+    }
+
+    /// Who is logged in.
+    pub async fn who_am_i(&self) -> Result<WhoAmI, ClientError> {
+        let answer = self.call_bytes(auth::WHO_AM_I, Bytes::new()).await?;
+        WhoAmI::decode(answer)
+            .map_err(|error| CallError::Malformed { path: auth::WHO_AM_I.to_owned(), source: error.into() }.into())
+    }
+
+    async fn keep(&self, pair: TokenPair) -> Result<Session, ClientError> {
+        let session = pair.into_session(self.channel.endpoint());
+        self.sessions.lock().await?.save(&session)?;
+        Ok(session)
+    }
+
+    /// A token in place of `used`, which the server refused or which is about to end.
+    async fn refresh(&self, used: &Token) -> Result<Token, ClientError> {
+        let lock = self.sessions.lock().await?;
+        let Some(session) = self.session()? else { return Err(ClientError::LoggedOut) };
+        if session.access_token != *used && !session.is_stale(now_unix_s()) {
+            return Ok(session.access_token);
+        }
+        let request = RefreshRequest { refresh_token: session.refresh_token.expose().to_owned() };
+        match self.channel.call_typed::<TokenPair>(auth::REFRESH, &request, None).await {
+            Ok(pair) => {
+                let session = pair.into_session(self.channel.endpoint());
+                lock.save(&session)?;
+                Ok(session.access_token)
+            }
+            Err(CallError::Refused(refused)) if refused.code == Code::Unauthenticated => {
+                Err(ClientError::SessionEnded(refused))
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+/// Seconds since 1970. A clock before that counts as 1970: then tokens seem to last, and the server decides.
+fn now_unix_s() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
+}
+
+/// Why a call in somebody's name has no result.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// The call itself failed.
+    #[error(transparent)]
+    Call(#[from] CallError),
+    /// The session file cannot be used.
+    #[error(transparent)]
+    Session(#[from] SessionError),
+    /// The server ended the session: it ran out, was revoked, or its refresh token was used twice.
+    #[error("your session has ended: {0}")]
+    SessionEnded(Box<Refused>),
+    /// Another program logged out meanwhile.
+    #[error("you were logged out by another program")]
+    LoggedOut,
+}
+
+impl ClientError {
+    /// The gRPC code that stands for this error, where there is one.
+    pub fn code(&self) -> Option<Code> {
+        match self {
+            Self::Call(error) => Some(error.code()),
+            Self::Session(_) => None,
+            Self::SessionEnded(_) | Self::LoggedOut => Some(Code::Unauthenticated),
+        }
+    }
+}

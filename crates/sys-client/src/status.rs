@@ -1,0 +1,231 @@
+//! What went wrong with a call: the server's refusal with its typed details (AIP-193), or no answer at all.
+
+use crate::Endpoint;
+use prost::Message;
+use std::{collections::BTreeMap, error::Error, fmt};
+use tonic::Code;
+
+/// The domain of the reasons that sys servers give.
+pub const ERROR_DOMAIN: &str = "sys";
+/// The entry of `ErrorInfo.metadata` that says what to do.
+pub const HELP_KEY: &str = "help";
+
+/// Why a call has no result.
+#[derive(Debug, thiserror::Error)]
+pub enum CallError {
+    /// The server answered, and the answer is no.
+    #[error("{0}")]
+    Refused(Box<Refused>),
+    /// No server answered.
+    #[error("no server answers at {endpoint}")]
+    Unreachable {
+        /// Where it was looked for.
+        endpoint: Endpoint,
+        /// Why there was no answer.
+        source: Box<dyn Error + Send + Sync>,
+    },
+    /// The server took longer than [`crate::channel::CALL_TIMEOUT`].
+    #[error("the server at {endpoint} did not answer in time")]
+    TimedOut {
+        /// The server.
+        endpoint: Endpoint,
+    },
+    /// The answer is not what its descriptor says.
+    #[error("the server's answer to {path} cannot be read")]
+    Malformed {
+        /// The method.
+        path: String,
+        /// Why.
+        source: Box<dyn Error + Send + Sync>,
+    },
+}
+
+impl CallError {
+    /// The gRPC code that stands for this error.
+    pub fn code(&self) -> Code {
+        match self {
+            Self::Refused(refused) => refused.code,
+            Self::Unreachable { .. } => Code::Unavailable,
+            Self::TimedOut { .. } => Code::DeadlineExceeded,
+            Self::Malformed { .. } => Code::Internal,
+        }
+    }
+
+    /// From what tonic says: its own failures have a source, the server's words have none.
+    pub(crate) fn from_status(status: tonic::Status, endpoint: &Endpoint) -> Self {
+        if status.source().is_some() {
+            return Self::Unreachable { endpoint: endpoint.clone(), source: Box::new(status) };
+        }
+        Self::Refused(Box::new(Refused::new(status.code(), status.message(), status.details())))
+    }
+}
+
+/// A refusal as the server words it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refused {
+    /// The gRPC code.
+    pub code: Code,
+    /// `ErrorInfo.reason`: stable and in capitals, for programs.
+    pub reason: Option<String>,
+    /// For people, in one sentence.
+    pub message: String,
+    /// The request's fields at fault.
+    pub fields: Vec<FieldViolation>,
+    /// What to do about it.
+    pub help: Option<String>,
+}
+
+/// One field of the request that is wrong.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FieldViolation {
+    /// Its path in the request, such as `note.title`.
+    pub field: String,
+    /// What is wrong with it.
+    pub description: String,
+}
+
+impl Refused {
+    /// From a gRPC status; `details` holds a `google.rpc.Status`. Details that cannot be read are left out: code and
+    /// message stand by themselves.
+    pub fn new(code: Code, message: &str, details: &[u8]) -> Self {
+        let mut refused = Self { code, reason: None, message: message.to_owned(), fields: Vec::new(), help: None };
+        let details = RpcStatus::decode(details).unwrap_or_default().details;
+        for detail in details {
+            match detail.type_url.rsplit('/').next() {
+                Some("google.rpc.ErrorInfo") => refused.add_info(ErrorInfo::decode(&*detail.value).unwrap_or_default()),
+                Some("google.rpc.BadRequest") => {
+                    let violations = BadRequest::decode(&*detail.value).unwrap_or_default().field_violations;
+                    refused.fields.extend(
+                        violations
+                            .into_iter()
+                            .map(|wrong| FieldViolation { field: wrong.field, description: wrong.description }),
+                    );
+                }
+                _ => {}
+            }
+        }
+        refused
+    }
+
+    fn add_info(&mut self, mut info: ErrorInfo) {
+        if info.domain == ERROR_DOMAIN {
+            self.reason = Some(info.reason).filter(|reason| !reason.is_empty());
+            self.help = info.metadata.remove(HELP_KEY);
+        }
+    }
+}
+
+/// `message (CODE / REASON)`.
+impl fmt::Display for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let code = code_name(self.code);
+        let message = if self.message.is_empty() { self.code.description() } else { &self.message };
+        match &self.reason {
+            Some(reason) => write!(f, "{message} ({code} / {reason})"),
+            None => write!(f, "{message} ({code})"),
+        }
+    }
+}
+
+/// The code as the gRPC specification writes it.
+pub fn code_name(code: Code) -> &'static str {
+    match code {
+        Code::Ok => "OK",
+        Code::Cancelled => "CANCELLED",
+        Code::Unknown => "UNKNOWN",
+        Code::InvalidArgument => "INVALID_ARGUMENT",
+        Code::DeadlineExceeded => "DEADLINE_EXCEEDED",
+        Code::NotFound => "NOT_FOUND",
+        Code::AlreadyExists => "ALREADY_EXISTS",
+        Code::PermissionDenied => "PERMISSION_DENIED",
+        Code::ResourceExhausted => "RESOURCE_EXHAUSTED",
+        Code::FailedPrecondition => "FAILED_PRECONDITION",
+        Code::Aborted => "ABORTED",
+        Code::OutOfRange => "OUT_OF_RANGE",
+        Code::Unimplemented => "UNIMPLEMENTED",
+        Code::Internal => "INTERNAL",
+        Code::Unavailable => "UNAVAILABLE",
+        Code::DataLoss => "DATA_LOSS",
+        Code::Unauthenticated => "UNAUTHENTICATED",
+    }
+}
+
+/// google.rpc.Status.
+#[derive(Clone, PartialEq, Message)]
+struct RpcStatus {
+    #[prost(int32, tag = "1")]
+    code: i32,
+    #[prost(string, tag = "2")]
+    message: String,
+    #[prost(message, repeated, tag = "3")]
+    details: Vec<prost_types::Any>,
+}
+
+/// google.rpc.ErrorInfo.
+#[derive(Clone, PartialEq, Message)]
+struct ErrorInfo {
+    #[prost(string, tag = "1")]
+    reason: String,
+    #[prost(string, tag = "2")]
+    domain: String,
+    #[prost(btree_map = "string, string", tag = "3")]
+    metadata: BTreeMap<String, String>,
+}
+
+/// google.rpc.BadRequest.
+#[derive(Clone, PartialEq, Message)]
+struct BadRequest {
+    #[prost(message, repeated, tag = "1")]
+    field_violations: Vec<WrongField>,
+}
+
+/// google.rpc.BadRequest.FieldViolation.
+#[derive(Clone, PartialEq, Message)]
+struct WrongField {
+    #[prost(string, tag = "1")]
+    field: String,
+    #[prost(string, tag = "2")]
+    description: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn any(name: &str, message: &impl Message) -> prost_types::Any {
+        prost_types::Any { type_url: format!("type.googleapis.com/{name}"), value: message.encode_to_vec() }
+    }
+
+    #[test]
+    fn reason_fields_and_help_come_out_of_the_details() {
+        let info = ErrorInfo {
+            reason: "METHOD_REFUSED".into(),
+            domain: ERROR_DOMAIN.into(),
+            metadata: [(HELP_KEY.into(), "ask an admin".into())].into(),
+        };
+        let wrong = WrongField { field: "note.title".into(), description: "is empty".into() };
+        let details = RpcStatus {
+            code: 7,
+            message: String::new(),
+            details: vec![
+                any("google.rpc.ErrorInfo", &info),
+                any("google.rpc.BadRequest", &BadRequest { field_violations: vec![wrong] }),
+                any("google.rpc.Other", &info),
+            ],
+        };
+        let refused = Refused::new(Code::PermissionDenied, "permission denied", &details.encode_to_vec());
+        assert_eq!(refused.to_string(), "permission denied (PERMISSION_DENIED / METHOD_REFUSED)");
+        assert_eq!(refused.help.as_deref(), Some("ask an admin"));
+        assert_eq!(refused.fields, [FieldViolation { field: "note.title".into(), description: "is empty".into() }]);
+    }
+
+    #[test]
+    fn details_of_others_and_garbage_leave_code_and_message() {
+        let foreign = ErrorInfo { reason: "X".into(), domain: "example.org".into(), metadata: BTreeMap::new() };
+        let foreign = RpcStatus { details: vec![any("google.rpc.ErrorInfo", &foreign)], ..RpcStatus::default() };
+        for details in [foreign.encode_to_vec(), vec![0xff; 40], Vec::new()] {
+            let refused = Refused::new(Code::NotFound, "", &details);
+            assert_eq!(refused.to_string(), format!("{} (NOT_FOUND)", Code::NotFound.description()));
+        }
+    }
+}
