@@ -1,0 +1,172 @@
+//! A server, from its data directory to its port.
+
+use crate::{data_dir::DataDir, modules};
+use anyhow::Context;
+use http::{Request, Response};
+use hyper::body::Incoming;
+use std::{future::Future, net::SocketAddr, path::PathBuf, sync::Arc};
+use sys_account::{AccountModule, Mailer};
+use sys_core::{
+    clock::Clock,
+    gate::{Front, Source},
+    module::Module,
+    monitor::{Monitor, Settings},
+    throttle::Rates,
+};
+use sys_edge::{AllowedHosts, Bind, Drained, Limits, Listener};
+use sys_keys::{Entropy, Keyring, SystemEntropy, Unsealer};
+use sys_store::{
+    Store,
+    engine::{AnyEngine, redb::{RedbEngine, RedbOptions}},
+};
+use tower::ServiceExt;
+use zeroize::Zeroizing;
+
+/// What a server is made of.
+#[derive(Debug)]
+pub struct Config {
+    /// Where everything is kept.
+    pub data_dir: PathBuf,
+    /// What to listen on.
+    pub listen: SocketAddr,
+    /// Who signs access tokens; by default the address that it listens on.
+    pub issuer: Option<String>,
+    /// What opens the master key.
+    pub unsealer: Unsealer,
+    /// Folders of modules that are contracts only.
+    pub modules: Vec<PathBuf>,
+    /// Where mail goes.
+    pub mailing: Mailing,
+    /// The address that it comes from.
+    pub mail_from: String,
+    /// Every verified account may create an org.
+    pub allow_org_create: bool,
+    /// Memory of the store's cache.
+    pub cache_bytes: usize,
+    /// Bounds of the listener.
+    pub limits: Limits,
+    /// Buckets.
+    pub rates: Rates,
+    /// The time.
+    pub clock: Clock,
+}
+
+/// Where mail goes.
+#[derive(Debug, Clone)]
+pub enum Mailing {
+    /// Into `outbox` in the data directory.
+    DataDir,
+    /// Into this directory.
+    Directory(PathBuf),
+    /// To this server.
+    Smtp(String),
+}
+
+/// A server that is ready to serve.
+#[derive(Debug)]
+pub struct Server {
+    pub(crate) monitor: Monitor,
+    pub(crate) data_dir: DataDir,
+    issuer: String,
+    listener: Listener,
+}
+
+impl Server {
+    /// Opens the data, loads the modules and takes the port. `in_process` are modules with handlers beside sys-account.
+    pub async fn start(config: Config, in_process: Vec<Arc<dyn Module>>) -> anyhow::Result<Self> {
+        let data_dir = DataDir::open(&config.data_dir)?;
+        let bind = Bind { addr: config.listen, limits: config.limits, allowed_hosts: AllowedHosts::loopback() };
+        let listener = Listener::bind(bind).await?;
+        let store = open_store(&data_dir, config.unsealer, config.cache_bytes).await?;
+        let issuer = config.issuer.unwrap_or_else(|| format!("http://{}", listener.local_addr()));
+        let settings = Settings { issuer: issuer.clone(), rates: config.rates, clock: config.clock };
+        let mut monitor = Monitor::start(store.clone(), settings).await?;
+        let about = sys_account::Settings { server: issuer.clone(), accounts_found_orgs: config.allow_org_create };
+        let account = AccountModule::new(monitor.identity().clone(), about)?;
+        let loaded = monitor.host().load(account.clone()).await?;
+        let directory = |name| loaded.tables().by_name(name).cloned().with_context(|| format!("no table of {name}"));
+        store.set_directory(directory("sys.account.v1.Org")?, directory("sys.account.v1.Project")?)?;
+        for module in in_process {
+            monitor.host().load(module).await?;
+        }
+        for dir in &config.modules {
+            let contract = modules::read(dir)?;
+            monitor.load_served(contract).await.with_context(|| format!("module {}", dir.display()))?;
+        }
+        let mailer = match config.mailing {
+            Mailing::DataDir => Mailer::outbox_directory(data_dir.outbox(), &config.mail_from)?,
+            Mailing::Directory(dir) => Mailer::outbox_directory(dir, &config.mail_from)?,
+            Mailing::Smtp(url) => Mailer::smtp(&url, &config.mail_from)?,
+        };
+        monitor.send_mail_with(mailer.into_send());
+        Ok(Self { monitor, data_dir, issuer, listener })
+    }
+
+    /// The address that it listens on.
+    pub fn addr(&self) -> SocketAddr {
+        self.listener.local_addr()
+    }
+
+    /// The reference monitor, for what is done at assembly.
+    pub fn monitor(&self) -> &Monitor {
+        &self.monitor
+    }
+
+    /// The URL that clients reach it by.
+    pub fn issuer(&self) -> &str {
+        &self.issuer
+    }
+
+    /// Where passwords that were drawn for imported accounts are left.
+    pub fn drawn_passwords(&self) -> PathBuf {
+        self.data_dir.drawn_passwords()
+    }
+
+    /// A new one-time setup token in place of older ones, unless there is a superadmin.
+    pub async fn new_setup_token(&self) -> anyhow::Result<Option<Zeroizing<String>>> {
+        let (identity, entropy) = (self.monitor.identity(), self.monitor.store().entropy().clone());
+        let token = self.monitor.danger_as_server(async |open| identity.danger_new_setup_token(open, entropy.as_ref()).await);
+        Ok(token.await?.map(|token| token.text()))
+    }
+
+    /// Serves until `stopped` comes back, then drains.
+    pub async fn serve(self, stopped: impl Future<Output = ()>) -> anyhow::Result<Drained> {
+        let front = self.monitor.front();
+        let drained = self.listener.serve(tower::service_fn(move |request| answer(front.clone(), request)), stopped).await?;
+        self.monitor.stop().await;
+        Ok(drained)
+    }
+}
+
+/// Hands a request to the gate, with its source as the listener saw it.
+async fn answer(
+    front: Front,
+    mut request: Request<Incoming>,
+) -> Result<Response<sys_core::gate::FrontBody>, std::convert::Infallible> {
+    if let Some(source) = request.extensions().get::<sys_edge::Source>().copied() {
+        request.extensions_mut().insert(Source(source.0));
+    }
+    front.oneshot(request).await
+}
+
+async fn open_store(data_dir: &DataDir, unsealer: Unsealer, cache_bytes: usize) -> anyhow::Result<Store> {
+    let (keys, data) = (data_dir.keys(), data_dir.store());
+    let entropy: Arc<dyn Entropy> = Arc::new(SystemEntropy::new());
+    let opened = {
+        let entropy = entropy.clone();
+        // Stretching a passphrase and opening a file take their time: not on a thread that serves.
+        tokio::task::spawn_blocking(move || -> anyhow::Result<(Keyring, RedbEngine)> {
+            // First the data: its lock tells that no other server is here.
+            let engine = RedbEngine::open(&data, RedbOptions { cache_bytes, ..RedbOptions::default() })?;
+            let keyring = if keys.exists() {
+                Keyring::open(&keys, &unsealer, entropy)?
+            } else {
+                Keyring::create(&keys, &unsealer, entropy)?
+            };
+            Ok((keyring, engine))
+        })
+        .await??
+    };
+    let (keyring, engine) = opened;
+    Ok(Store::open(AnyEngine::Redb(engine), keyring, entropy).await?)
+}

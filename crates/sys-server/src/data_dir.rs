@@ -1,0 +1,52 @@
+//! The data directory: made private, and used by one server at a time (the store locks its file).
+
+use anyhow::{Context, bail};
+use std::{
+    fs,
+    os::unix::fs::{DirBuilderExt, PermissionsExt},
+    path::{Path, PathBuf},
+};
+
+/// A directory that holds all of one server and nothing else.
+#[derive(Debug, Clone)]
+pub(crate) struct DataDir(PathBuf);
+
+impl DataDir {
+    /// Opens it, or makes it with mode 0700. One that others can read is refused.
+    pub(crate) fn open(path: &Path) -> anyhow::Result<Self> {
+        if !path.exists() {
+            let mut builder = fs::DirBuilder::new();
+            builder.recursive(true).mode(0o700);
+            builder.create(path).with_context(|| format!("{} cannot be made", path.display()))?;
+        }
+        let metadata = fs::metadata(path).with_context(|| format!("{} cannot be read", path.display()))?;
+        if !metadata.is_dir() {
+            bail!("{} is no directory", path.display());
+        }
+        let mode = metadata.permissions().mode() & 0o777;
+        if mode & 0o077 != 0 {
+            bail!("{0} is open to others (mode {mode:o}); run `chmod 700 {0}`", path.display());
+        }
+        Ok(Self(path.to_owned()))
+    }
+
+    /// The store.
+    pub(crate) fn store(&self) -> PathBuf {
+        self.0.join("store.redb")
+    }
+
+    /// The wrapped keys.
+    pub(crate) fn keys(&self) -> PathBuf {
+        self.0.join("keys.sys")
+    }
+
+    /// Where mail is left that no server sends.
+    pub(crate) fn outbox(&self) -> PathBuf {
+        self.0.join("outbox")
+    }
+
+    /// Passwords that were drawn for imported accounts.
+    pub(crate) fn drawn_passwords(&self) -> PathBuf {
+        self.0.join("passwords.txt")
+    }
+}

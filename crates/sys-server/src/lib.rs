@@ -1,0 +1,10 @@
+//! Assembly of the server: data directory, keys, store, monitor, modules, listener. No algorithm lives here.
+//!
+//! The binary parses its command line into a [`Config`]; the tests make one by themselves, so that both run the same server.
+
+pub mod assemble;
+pub mod bootstrap;
+mod data_dir;
+pub mod modules;
+
+pub use assemble::{Config, Mailing, Server};

@@ -1,0 +1,44 @@
+//! `sys-server`: parse, build, serve, drain. No algorithm lives here.
+
+mod first_steps;
+mod options;
+
+use anyhow::Context;
+use clap::Parser;
+use options::{Command, Options, Run};
+use std::process::ExitCode;
+use sys_server::Server;
+use tokio::signal::unix::{SignalKind, signal};
+use tracing_subscriber::EnvFilter;
+
+fn main() -> ExitCode {
+    let options = Options::parse();
+    let filter = EnvFilter::try_from_env("SYS_LOG").unwrap_or_else(|_| EnvFilter::new("warn,sys_server=info"));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false).init();
+    let Command::Run(run) = options.command;
+    match serve(*run) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!("{error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+#[tokio::main]
+async fn serve(run: Run) -> anyhow::Result<()> {
+    let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;
+    let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
+    let server = Server::start(run.config()?, Vec::new()).await?;
+    first_steps::print(&run, &server).await?;
+    let stopped = async move {
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+        tracing::info!("stopping: calls under way may finish");
+    };
+    let drained = server.serve(stopped).await?;
+    tracing::info!(finished = drained.finished, cut = drained.cut, "stopped");
+    Ok(())
+}
