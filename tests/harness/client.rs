@@ -1,0 +1,153 @@
+//! A client of one server, with one token or none.
+
+use crate::Answer;
+use bytes::{Bytes, BytesMut};
+use http::{HeaderMap, Request, Response, header};
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use serde_json::Value;
+use std::net::{IpAddr, SocketAddr};
+use tokio::net::{TcpSocket, TcpStream};
+
+/// Calls a server with JSON over Connect, one connection a call.
+#[derive(Debug, Clone)]
+pub struct Client {
+    addr: SocketAddr,
+    source: Option<IpAddr>,
+    token: Option<String>,
+}
+
+/// What came over the wire, headers and all.
+#[derive(Debug)]
+pub struct Raw {
+    /// The HTTP status.
+    pub status: u16,
+    /// The header lines.
+    pub headers: HeaderMap,
+    /// The body.
+    pub body: Bytes,
+    /// What stood behind the body; none over HTTP/1.1.
+    pub trailers: HeaderMap,
+}
+
+impl Client {
+    /// A client that is nobody.
+    pub fn anonymous(addr: SocketAddr) -> Self {
+        Self { addr, source: None, token: None }
+    }
+
+    /// The same with this access token.
+    #[must_use]
+    pub fn with_token(&self, token: &str) -> Self {
+        Self { token: Some(token.to_owned()), ..self.clone() }
+    }
+
+    /// The same from another address of this machine: every address of 127.0.0.0/8 is one.
+    #[must_use]
+    pub fn from_source(&self, source: IpAddr) -> Self {
+        Self { source: Some(source), ..self.clone() }
+    }
+
+    /// The same person on another server, which has a copy of the first one's data.
+    #[must_use]
+    pub fn at(&self, addr: SocketAddr) -> Self {
+        Self { addr, ..self.clone() }
+    }
+
+    /// The access token that it sends.
+    pub fn token(&self) -> Option<&str> {
+        self.token.as_deref()
+    }
+
+    /// Calls the method at this path, such as `notes.v1.NoteService/GetNote`.
+    pub async fn call(&self, path: &str, body: Value) -> Answer {
+        let (status, bytes) = self.post(path, "application/json", Bytes::from(body.to_string())).await;
+        Answer { status, body: serde_json::from_slice(&bytes).unwrap_or(Value::Null) }
+    }
+
+    /// Sends these bytes with this content type; gives back the status and the body.
+    pub async fn post(&self, path: &str, content_type: &str, body: Bytes) -> (u16, Bytes) {
+        let raw = self.http1(self.post_request(path, content_type, body)).await;
+        (raw.status, raw.body)
+    }
+
+    /// Calls a method over gRPC on a connection of its own: HTTP/2 without TLS, as gRPC clients on loopback do.
+    pub async fn grpc(&self, path: &str, message: &[u8]) -> Raw {
+        let mut request = self.post_request(path, "application/grpc+proto", frame(message));
+        *request.uri_mut() = format!("http://{}/{path}", self.addr).parse().expect("a path");
+        request.headers_mut().insert(header::TE, header::HeaderValue::from_static("trailers"));
+        request.headers_mut().remove(header::HOST);
+        let io = TokioIo::new(self.connect().await);
+        let (mut sender, connection) = hyper::client::conn::http2::handshake(TokioExecutor::new(), io)
+            .await
+            .expect("the server speaks HTTP/2");
+        tokio::spawn(connection);
+        whole(sender.send_request(request).await.expect("the server answers")).await
+    }
+
+    /// Reads a path by GET.
+    pub async fn get(&self, path: &str) -> (u16, Bytes) {
+        let mut request = Request::get(path).header(header::HOST, self.addr.to_string());
+        if let Some(token) = &self.token {
+            request = request.header(header::AUTHORIZATION, format!("Bearer {token}"));
+        }
+        let raw = self.http1(request.body(Full::default()).expect("a request of valid parts")).await;
+        (raw.status, raw.body)
+    }
+
+    fn post_request(&self, path: &str, content_type: &str, body: Bytes) -> Request<Full<Bytes>> {
+        let mut request = Request::post(format!("/{path}"))
+            .header(header::HOST, self.addr.to_string())
+            .header(header::CONTENT_TYPE, content_type);
+        if let Some(token) = &self.token {
+            request = request.header(header::AUTHORIZATION, format!("Bearer {token}"));
+        }
+        request.body(Full::new(body)).expect("a request of valid parts")
+    }
+
+    async fn http1(&self, request: Request<Full<Bytes>>) -> Raw {
+        let io = TokioIo::new(self.connect().await);
+        let (mut sender, connection) =
+            hyper::client::conn::http1::handshake(io).await.expect("the server speaks HTTP");
+        tokio::spawn(connection);
+        whole(sender.send_request(request).await.expect("the server answers")).await
+    }
+
+    async fn connect(&self) -> TcpStream {
+        let socket = TcpSocket::new_v4().expect("a socket");
+        if let Some(source) = self.source {
+            socket.bind(SocketAddr::new(source, 0)).expect("an address of this machine");
+        }
+        socket.connect(self.addr).await.expect("the server listens")
+    }
+}
+
+async fn whole(response: Response<Incoming>) -> Raw {
+    let (parts, body) = response.into_parts();
+    let collected = body.collect().await.expect("the answer is whole");
+    let trailers = collected.trailers().cloned().unwrap_or_default();
+    Raw { status: parts.status.as_u16(), headers: parts.headers, body: collected.to_bytes(), trailers }
+}
+
+/// A message as gRPC and gRPC-Web frame it: a flag, the length in four bytes, the message.
+pub fn frame(message: &[u8]) -> Bytes {
+    let mut framed = BytesMut::with_capacity(message.len() + 5);
+    framed.extend_from_slice(&[0]);
+    framed.extend_from_slice(&u32::try_from(message.len()).expect("a small message").to_be_bytes());
+    framed.extend_from_slice(message);
+    framed.freeze()
+}
+
+/// The frames of a body: the flag of each, and what stands in it.
+pub fn frames(mut body: &[u8]) -> Vec<(u8, Vec<u8>)> {
+    let mut frames = Vec::new();
+    while let Some((&[flag, a, b, c, d], rest)) = body.split_first_chunk::<5>() {
+        let length = u32::from_be_bytes([a, b, c, d]) as usize;
+        assert!(rest.len() >= length, "a frame that ends early");
+        frames.push((flag, rest[..length].to_vec()));
+        body = &rest[length..];
+    }
+    assert!(body.is_empty(), "bytes behind the last frame: {body:?}");
+    frames
+}

@@ -1,0 +1,184 @@
+//! A server of a test's own.
+
+use crate::{Client, Mailbox};
+use std::{
+    fs,
+    future::Future,
+    net::SocketAddr,
+    os::unix::fs::DirBuilderExt,
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicI64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+use sys_account::bootstrap::Imported;
+use sys_core::{clock::Clock, module::Module, throttle::Rates};
+use sys_edge::Limits;
+use sys_keys::Unsealer;
+use sys_server::{Config, Mailing, Server};
+use tempfile::TempDir;
+use tokio::{sync::oneshot, task::JoinHandle};
+
+/// How long a test waits for a state before it fails.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// How a test's server differs from the ordinary one.
+#[derive(Default)]
+pub struct Options {
+    /// Every verified account may create an org.
+    pub allow_org_create: bool,
+    /// Modules with handlers.
+    pub in_process: Vec<Arc<dyn Module>>,
+    /// Instead of `modules/mod-notes`.
+    pub modules: Option<Vec<PathBuf>>,
+    /// Other buckets than wide open ones.
+    pub rates: Option<Rates>,
+    /// A data directory that is there already.
+    pub data_dir: Option<PathBuf>,
+    /// An organisation to import before the first request.
+    pub bootstrap: Option<PathBuf>,
+}
+
+impl std::fmt::Debug for Options {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Options").field("modules", &self.modules).finish_non_exhaustive()
+    }
+}
+
+/// A running server.
+#[derive(Debug)]
+pub struct TestServer {
+    /// Where it listens.
+    pub addr: SocketAddr,
+    /// The one-time setup token, while there is no superadmin.
+    pub setup_token: Option<String>,
+    /// What [`Options::bootstrap`] came to.
+    pub imported: Option<Imported>,
+    data_dir: PathBuf,
+    shift_s: Arc<AtomicI64>,
+    stop: oneshot::Sender<()>,
+    serving: JoinHandle<anyhow::Result<sys_edge::Drained>>,
+    /// Removed when the test is over.
+    _temporary: Option<TempDir>,
+}
+
+impl TestServer {
+    /// An ordinary server with the notes module.
+    pub async fn start() -> Self {
+        Self::start_with(Options::default()).await
+    }
+
+    /// A server that differs.
+    pub async fn start_with(options: Options) -> Self {
+        Self::try_start(options).await.unwrap_or_else(|error| panic!("the server starts: {error:#}"))
+    }
+
+    /// A server that may refuse to start.
+    pub async fn try_start(options: Options) -> anyhow::Result<Self> {
+        let temporary = options.data_dir.is_none().then(|| tempfile::tempdir().expect("a temporary directory"));
+        let data_dir = options.data_dir.unwrap_or_else(|| {
+            temporary.as_ref().map(|dir| dir.path().join("data")).expect("one of the two is there")
+        });
+        let shift_s = Arc::new(AtomicI64::new(0));
+        let config = Config {
+            data_dir: data_dir.clone(),
+            listen: SocketAddr::from(([127, 0, 0, 1], 0)),
+            // The same whatever the port, so that tokens outlive a restart.
+            issuer: Some("http://sys.test".to_owned()),
+            unsealer: Unsealer::DangerKeyFile(data_dir.join("danger-master.key")),
+            modules: options.modules.unwrap_or_else(|| vec![workspace().join("modules/mod-notes")]),
+            mailing: Mailing::DataDir,
+            mail_from: "sys@localhost".to_owned(),
+            allow_org_create: options.allow_org_create,
+            cache_bytes: 64 << 20,
+            limits: Limits::default(),
+            rates: options.rates.unwrap_or_else(wide_open),
+            clock: Clock::Shifted(shift_s.clone()),
+        };
+        let server = Server::start(config, options.in_process).await.expect("the server starts");
+        let setup_token = server.new_setup_token().await.expect("the store answers").map(|token| token.to_string());
+        let addr = server.addr();
+        let (stop, stopped) = oneshot::channel();
+        let serving = tokio::spawn(server.serve(async {
+            // A test that forgets its server stops it, too.
+            let _ = stopped.await;
+        }));
+        Ok(Self { addr, setup_token, imported, data_dir, shift_s, stop, serving, _temporary: temporary })
+    }
+
+    /// A client that is nobody.
+    pub fn client(&self) -> Client {
+        Client::anonymous(self.addr)
+    }
+
+    /// The mail that it left.
+    pub fn mailbox(&self) -> Mailbox {
+        Mailbox::new(self.data_dir.join("outbox"))
+    }
+
+    /// Where its data is.
+    pub fn data_dir(&self) -> &Path {
+        &self.data_dir
+    }
+
+    /// Moves its clock.
+    pub fn advance_s(&self, by: i64) {
+        self.shift_s.fetch_add(by, Ordering::Relaxed);
+    }
+
+    /// Stops it, with all calls finished. The data directory stays as long as `self` was not the one who made it.
+    pub async fn stop(self) -> Option<TempDir> {
+        let _ = self.stop.send(());
+        self.serving.await.expect("the server does not panic").expect("the server stops cleanly");
+        self._temporary
+    }
+}
+
+/// Buckets that no test empties by accident.
+fn wide_open() -> Rates {
+    let many = 1_000_000.try_into().expect("not zero");
+    let rate = sys_core::throttle::Rate { per_second: many, burst: many };
+    Rates { source: rate, account: rate, sign_in_per_minute: many }
+}
+
+/// A copy of the data of a server that has stopped: what happens to the copy does not happen to it.
+pub fn copy_of(data_dir: &Path) -> TempDir {
+    let copy = tempfile::tempdir().expect("a temporary directory");
+    copy_into(data_dir, &copy.path().join("data"));
+    copy
+}
+
+fn copy_into(from: &Path, to: &Path) {
+    fs::DirBuilder::new().mode(0o700).create(to).expect("a directory that is not there yet");
+    for entry in fs::read_dir(from).expect("a directory").map(|entry| entry.expect("an entry").path()) {
+        let to = to.join(entry.file_name().expect("entries have names"));
+        if entry.is_dir() {
+            copy_into(&entry, &to);
+        } else {
+            fs::copy(&entry, &to).expect("a file that can be copied");
+        }
+    }
+}
+
+/// The root of the workspace.
+pub fn workspace() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("tests stand in the workspace").to_owned()
+}
+
+/// Waits until `look` finds something, for a bounded time.
+pub async fn eventually<T, F, Fut>(what: &str, look: F) -> T
+where
+    F: Fn() -> Fut,
+    Fut: Future<Output = Option<T>>,
+{
+    let begun = Instant::now();
+    loop {
+        if let Some(found) = look().await {
+            return found;
+        }
+        assert!(begun.elapsed() < PATIENCE, "{what} did not come within {PATIENCE:?}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
