@@ -10,6 +10,9 @@ pub(crate) const SERVER_VARIABLE: &str = "SYS_SERVER";
 /// Commands that need no descriptors.
 pub(crate) const NAMES: [&str; 6] = ["check", "completion", "login", "logout", "setup", "whoami"];
 
+/// Over the flags that all commands have.
+const GLOBAL_HEADING: &str = "Options of all commands";
+
 const ABOUT: &str = "Talks to a sys server";
 const LONG_ABOUT: &str = "\
 Talks to a sys server. Besides the commands that are always there, its commands are those that the server lets you \
@@ -32,6 +35,7 @@ fn server() -> Arg {
     Arg::new("server")
         .long("server")
         .global(true)
+        .help_heading(GLOBAL_HEADING)
         .value_name("URL")
         .help("The server; else the variable SYS_SERVER, else the one that you are logged in to")
 }
@@ -40,6 +44,7 @@ fn output() -> Arg {
     Arg::new("output")
         .long("output")
         .global(true)
+        .help_heading(GLOBAL_HEADING)
         .value_name("FORMAT")
         .value_parser(Format::NAMES)
         .help("How answers are shown; a table on a terminal and json otherwise")
@@ -124,6 +129,8 @@ pub(crate) struct Glance {
     pub(crate) server: Option<String>,
     /// The first word that is no flag.
     pub(crate) command: Option<String>,
+    /// The next word that is no flag: the verb, since a noun has no flags of its own.
+    pub(crate) next: Option<String>,
 }
 
 impl Glance {
@@ -137,7 +144,9 @@ impl Glance {
                 _ if word == "--server" => glance.server = words.next().map(str::to_owned),
                 _ if word == "--output" => drop(words.next()),
                 _ if word == "--" => break,
-                _ if !word.starts_with('-') && glance.command.is_none() => glance.command = Some(word.to_owned()),
+                _ if word.starts_with('-') => {}
+                _ if glance.command.is_none() => glance.command = Some(word.to_owned()),
+                _ if glance.next.is_none() => glance.next = Some(word.to_owned()),
                 _ => {}
             }
         }
@@ -156,21 +165,23 @@ pub(crate) fn machine_name() -> String {
 mod tests {
     use super::*;
 
-    fn check(line: &str, server: Option<&str>, command: Option<&str>) {
+    fn check(line: &str, server: Option<&str>, command: &[&str]) {
         let words: Vec<OsString> = line.split_whitespace().map(OsString::from).collect();
-        let expect = Glance { server: server.map(str::to_owned), command: command.map(str::to_owned) };
+        let word = |index: usize| command.get(index).map(|word| (*word).to_owned());
+        let expect = Glance { server: server.map(str::to_owned), command: word(0), next: word(1) };
         assert_eq!(Glance::over(&words), expect, "{line}");
     }
 
     #[test]
     fn the_server_and_the_command_are_found_wherever_they_stand() {
-        check("", None, None);
-        check("org list", None, Some("org"));
-        check("org list --server http://a", Some("http://a"), Some("org"));
-        check("--server=http://a --output json org", Some("http://a"), Some("org"));
-        check("--output=json --server", None, None);
-        check("--help", None, None);
-        check("-- org", None, None);
+        check("", None, &[]);
+        check("org list", None, &["org", "list"]);
+        check("org list --server http://a", Some("http://a"), &["org", "list"]);
+        check("org --server http://a list x", Some("http://a"), &["org", "list"]);
+        check("--server=http://a --output json org", Some("http://a"), &["org"]);
+        check("--output=json --server", None, &[]);
+        check("--help", None, &[]);
+        check("-- org", None, &[]);
     }
 
     #[test]

@@ -98,7 +98,7 @@ impl Noun {
 
     fn command(&self, name: &str) -> Command {
         Command::new(name.to_owned())
-            .about(first_line(&self.about))
+            .about(summary(&self.about))
             .long_about(self.about.clone())
             .subcommand_required(true)
             .arg_required_else_help(true)
@@ -119,7 +119,7 @@ impl Verb {
 
     fn command(&self, noun: &str, verb: &str) -> Command {
         let mut command = Command::new(verb.to_owned())
-            .about(first_line(&self.comment))
+            .about(summary(&self.comment))
             .long_about(self.comment.clone())
             .after_help(self.examples(noun, verb))
             .args(self.flags.all.iter().map(Flag::arg));
@@ -181,8 +181,10 @@ impl Pages {
     }
 }
 
-fn first_line(comment: &str) -> String {
+/// The first sentence, without its stop, as summaries are written.
+fn summary(comment: &str) -> String {
     let paragraph = comment.split("\n\n").next().unwrap_or_default();
     let line = plain::line(paragraph);
-    line.split_inclusive(". ").next().unwrap_or_default().trim().to_owned()
+    let sentence = line.split(". ").next().unwrap_or_default();
+    sentence.strip_suffix('.').unwrap_or(sentence).to_owned()
 }

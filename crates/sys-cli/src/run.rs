@@ -36,10 +36,10 @@ pub(crate) async fn run(arguments: Vec<OsString>) -> Exit {
         return parsed(built_in::command(), &Tree::default(), &arguments, None).await;
     }
     let (tree, client) = match (Asked::ask(&glance).await, command) {
-        (Ok(asked), Some(noun)) if !asked.tree.nouns.contains_key(noun) => {
-            return ended(Err(asked.unknown(noun)), None);
-        }
-        (Ok(asked), _) => (asked.tree, Some(asked.client)),
+        (Ok(asked), command) => match command.and_then(|noun| asked.unknown(noun, glance.next.as_deref())) {
+            Some(failure) => return ended(Err(failure), None),
+            None => (asked.tree, Some(asked.client)),
+        },
         // Help without a server is better than none.
         (Err(failure), None) => {
             output::note(&format!("The commands of a server are missing below: {failure}.\n"));
@@ -185,20 +185,27 @@ impl Asked {
         Ok(Self { client, tree, logged_in })
     }
 
-    /// Why a noun is none here, and what may have been meant.
-    fn unknown(&self, noun: &str) -> Failure {
-        let nouns = self.tree.nouns.keys().map(String::as_str);
-        let meant = names::nearest(noun, nouns.chain(built_in::NAMES));
-        let meant = meant.map(|meant| format!("did you mean `{meant}`? ")).unwrap_or_default();
-        let help = if self.logged_in {
-            "`sys help` lists the commands that this server lets you use".to_owned()
-        } else {
-            format!(
-                "which commands there are depends on who is logged in, and nobody is: sys login --server {} --email EMAIL",
-                self.client.endpoint()
-            )
+    /// Why a noun or a verb of it is none here, if it is none, and what may have been meant. A method that the caller may
+    /// not call looks like one that is not there: that is what the server says, too.
+    fn unknown(&self, noun: &str, verb: Option<&str>) -> Option<Failure> {
+        let (name, meant) = match (self.tree.nouns.get(noun), verb) {
+            (None, _) => {
+                let nouns = self.tree.nouns.keys().map(String::as_str);
+                (noun.to_owned(), names::nearest(noun, nouns.chain(built_in::NAMES)))
+            }
+            (Some(known), Some(verb)) if !known.verbs.contains_key(verb) => {
+                (format!("{noun} {verb}"), names::nearest(verb, known.verbs.keys().map(String::as_str)))
+            }
+            (Some(_), _) => return None,
         };
-        Failure::Usage(format!("there is no command `{noun}` here"), meant + &help)
+        let meant = meant.map(|meant| format!("did you mean `{meant}`? ")).unwrap_or_default();
+        let depends = "which commands there are depends on who is logged in";
+        let help = if self.logged_in {
+            format!("{depends}: `sys help` lists yours, `sys whoami` shows your roles")
+        } else {
+            format!("{depends}, and nobody is: sys login --server {} --email EMAIL", self.client.endpoint())
+        };
+        Some(Failure::Usage(format!("there is no command `{name}` here"), meant + &help))
     }
 }
 

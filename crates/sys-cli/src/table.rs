@@ -67,7 +67,12 @@ fn list(columns: &[FieldDescriptor], rows: &[&DynamicMessage], width: Option<usi
         return "nothing to show".to_owned();
     }
     let titles = columns.iter().map(title).collect();
-    let cells = rows.iter().map(|row| columns.iter().map(|field| cell(&row.get_field(field), field)).collect());
+    let shown = |row: &DynamicMessage, field: &FieldDescriptor| {
+        // What is not set is empty, not the default of its type: no time is not 1970.
+        let unset = field.supports_presence() && !row.has_field(field);
+        if unset { String::new() } else { cell(&row.get_field(field), field) }
+    };
+    let cells = rows.iter().map(|row| columns.iter().map(|field| shown(row, field)).collect());
     let lines: Vec<Vec<String>> = std::iter::once(titles).chain(cells).collect();
     let natural = (0..columns.len()).map(|column| {
         let cells = lines.iter().filter_map(|line| line.get(column));

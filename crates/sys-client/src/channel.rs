@@ -4,17 +4,20 @@
 
 use crate::{CallError, Endpoint, Token};
 use bytes::{Buf, BufMut, Bytes};
-use http::uri::PathAndQuery;
+use http::{Response, uri::PathAndQuery};
+use http_body::Body as _;
 use prost_reflect::{DynamicMessage, MethodDescriptor, prost::Message};
 use std::time::Duration;
 use tokio::time::timeout;
 use tonic::{
     Request, Status,
+    body::Body,
     client::Grpc,
     codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder},
     metadata::AsciiMetadataValue,
     transport,
 };
+use tower::ServiceExt;
 
 /// Time to reach a server.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -82,7 +85,8 @@ impl Channel {
         if let Some(token) = token {
             request.metadata_mut().insert("authorization", bearer(token).map_err(malformed)?);
         }
-        let mut grpc = Grpc::new(self.transport.clone()).max_decoding_message_size(MAX_ANSWER_BYTES);
+        let transport = self.transport.clone().map_response(status_where_it_ends);
+        let mut grpc = Grpc::new(transport).max_decoding_message_size(MAX_ANSWER_BYTES);
         let call = async {
             grpc.ready().await.map_err(|error| Status::from_error(error.into()))?;
             grpc.unary(request, path_on_wire, RawCodec).await
@@ -93,6 +97,17 @@ impl Channel {
             Err(_) => Err(CallError::TimedOut { endpoint: self.endpoint.clone() }),
         }
     }
+}
+
+/// Leaves the status to the trailers where there are any. A status in the head is the whole answer only if nothing follows
+/// ("Trailers-Only" in the gRPC specification); some servers put it in both places, and the details behind it in the
+/// trailers alone, where tonic would not look any more.
+fn status_where_it_ends(mut response: Response<Body>) -> Response<Body> {
+    if !response.body().is_end_stream() {
+        response.headers_mut().remove(Status::GRPC_STATUS);
+        response.headers_mut().remove(Status::GRPC_MESSAGE);
+    }
+    response
 }
 
 /// Marked as sensitive, so that HTTP/2 does not index it and logs do not show it.

@@ -23,6 +23,10 @@ use tempfile::TempDir;
 use tower::service_fn;
 
 const FAR_S: i64 = 9_000_000_000;
+/// A method that fails with its status in two places.
+const TWICE: &str = "a.Places/Both";
+/// A google.rpc.Status with an ErrorInfo of the reason `A_REASON`, in base64 without padding.
+const DETAILS: &str = "GjsKKHR5cGUuZ29vZ2xlYXBpcy5jb20vZ29vZ2xlLnJwYy5FcnJvckluZm8SDwoIQV9SRUFTT04SA3N5cw";
 
 /// A session on the server: the newest pair of tokens is number `pair`. A refresh token of another number ends it.
 #[derive(Debug, Default)]
@@ -147,15 +151,20 @@ async fn serve(
             Bytes::new()
         }
     };
-    let body = if body.is_empty() {
+    let mut head = HeaderMap::new();
+    let body = if body.is_empty() && path != TWICE {
         // An error without a message comes in the head alone ("trailers-only").
-        let mut response = Response::new(Either::Left(Full::new(body)));
-        *response.headers_mut() = trailers;
-        response
+        head = trailers;
+        Either::Left(Full::new(body))
     } else {
-        Response::new(Either::Right(Full::new(body).with_trailers(async { Some(Ok(trailers)) })))
+        if path == TWICE {
+            head = trailers.clone();
+            trailers.insert("grpc-status-details-bin", HeaderValue::from_static(DETAILS));
+        }
+        Either::Right(Full::new(body).with_trailers(async { Some(Ok(trailers)) }))
     };
-    let mut response = body.map(|body| body.map_err(|_| unreachable!("no body here fails")));
+    let mut response = Response::new(body.map_err(|_| unreachable!("no body here fails")));
+    *response.headers_mut() = head;
     response.headers_mut().insert("content-type", HeaderValue::from_static("application/grpc"));
     Ok(response)
 }
@@ -245,6 +254,14 @@ async fn a_server_that_is_not_there_is_unreachable() {
     let error = Client::connect(&endpoint, SessionStore::new(directory.path())).await.expect_err("nobody listens");
     assert!(matches!(error, CallError::Unreachable { .. }), "{error}");
     assert_eq!(error.code(), Code::Unavailable);
+}
+
+#[tokio::test]
+async fn the_details_behind_a_status_are_read_wherever_the_status_stands() {
+    let server = Server::start().await;
+    let error = server.client().await.call_bytes(TWICE, Bytes::new()).await.expect_err("refused");
+    let ClientError::Call(CallError::Refused(refused)) = error else { panic!("{error}") };
+    assert_eq!(refused.to_string(), "no (UNIMPLEMENTED / A_REASON)");
 }
 
 #[tokio::test]

@@ -158,8 +158,7 @@ fn holds_role(role: Role, level: Level, caller: &Caller, placement: Option<&Plac
 
 /// The owner of a record at home in an org owns it while he has a binding there.
 fn owns(caller: &Caller, placement: &Placement, now: &Now) -> bool {
-    placement.owner.is_some()
-        && placement.owner == caller.verified_account()
+    placement.owner.is_some_and(|owner| caller.verified_account() == Some(owner))
         && (placement.home.is_global() || caller.is_member(placement.home, now))
 }
 

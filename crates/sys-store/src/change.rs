@@ -4,7 +4,11 @@
 //! made on the stored message, so that what this server does not know survives. It is judged by its result: whatever field
 //! differs afterwards must be one that the caller reads and writes, by whichever path or `oneof` it came to differ.
 
-use crate::{canonical::{drop_unknown, same_field}, refused::Refused, table::Table};
+use crate::{
+    canonical::{drop_unknown, same_field},
+    refused::Refused,
+    table::Table,
+};
 use prost_reflect::{DynamicMessage, FieldDescriptor, Kind, MessageDescriptor, ReflectMessage};
 use sys_policy::FieldSet;
 
@@ -124,7 +128,8 @@ impl Change {
 
 impl Path {
     fn parse(table: &Table, text: &str) -> Result<Self, Refused> {
-        let unknown = || Refused::invalid("update_mask", format!("`{}` has no such field", table.record.message.name()));
+        let unknown =
+            || Refused::invalid("update_mask", format!("`{}` has no such field", table.record.message.name()));
         let mut message: Option<MessageDescriptor> = Some(table.record.message.clone());
         let mut fields = Vec::new();
         for name in text.split('.') {

@@ -19,7 +19,7 @@ use crate::{
 use prost_reflect::FieldDescriptor;
 use std::{collections::BTreeMap, sync::Arc};
 use sys_contract::{
-    id::{OrgId, OrgTag, ProjectId},
+    id::{IdError, OrgId, OrgTag, ProjectId},
     model::{Home, Verb},
 };
 use sys_keys::SpaceKeys;
@@ -76,16 +76,22 @@ impl<'a> Query<'a> {
             _ if table.record.org.is_none() => {
                 return Err(Refused::invalid("org_id", "records of this type belong to no org"));
             }
-            text => Some(text.parse::<OrgId>().map_err(|error| Refused::invalid("org_id", error.to_string()))?.tag()),
+            text => {
+                let org: OrgId =
+                    text.parse().map_err(|error: IdError| Refused::invalid("org_id", error.to_string()))?;
+                // The tag that stands for no org is not one's way into the global tablespace.
+                Some(org.tag())
+                    .filter(|org| !org.is_global())
+                    .map(Some)
+                    .ok_or_else(|| Refused::invalid("org_id", "there is no such org"))?
+            }
         };
         let project = match request.project_id.as_str() {
             "" => None,
             _ if table.record.project.is_none() => {
                 return Err(Refused::invalid("project_id", "records of this type belong to no project"));
             }
-            text => {
-                Some(text.parse::<ProjectId>().map_err(|error| Refused::invalid("project_id", error.to_string()))?)
-            }
+            text => Some(text.parse::<ProjectId>().map_err(|error| Refused::invalid("project_id", error.to_string()))?),
         };
         let filter = match request.filter.trim() {
             "" => None,
@@ -200,10 +206,9 @@ impl Confined<'_> {
                 first.pop_last();
             }
         }
-        let last = first.last_key_value().map(|(key, _)| Position {
-            uuid: key.uuid(),
-            values: key.bytes().map(<[u8]>::to_vec).collect(),
-        });
+        let last = first
+            .last_key_value()
+            .map(|(key, _)| Position { uuid: key.uuid(), values: key.bytes().map(<[u8]>::to_vec).collect() });
         Ok((first.into_values().collect(), last))
     }
 

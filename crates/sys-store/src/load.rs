@@ -141,7 +141,8 @@ fn tables(contract: &Arc<Contract>, rules: &Arc<Rules>, loaded: &(Bytes, ModuleR
 fn indexes(record: &Record, row: &TableRow) -> Result<Vec<TableIndex>, StoreError> {
     let mut indexes = Vec::new();
     for field in &record.fields {
-        let Some((kind, row)) = field.index.and_then(|kind| Some((kind, row.index_of(&field.descriptor, kind)?))) else {
+        let Some((kind, row)) = field.index.and_then(|kind| Some((kind, row.index_of(&field.descriptor, kind)?)))
+        else {
             continue;
         };
         indexes.push(TableIndex { number: number(row.number)?, field: field.descriptor.clone(), kind });

@@ -6,9 +6,7 @@
 
 use crate::{
     confined::Confined,
-    engine::{
-        AnyTxn, CommitError, CommitVersion, EngineError, KeyRange, MAX_RANGE_ROWS, Order, Txn, Write, key_after,
-    },
+    engine::{AnyTxn, CommitError, CommitVersion, EngineError, KeyRange, MAX_RANGE_ROWS, Order, Txn, Write, key_after},
     refused::StoreError,
     store::Store,
     table::Table,

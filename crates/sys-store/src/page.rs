@@ -6,6 +6,7 @@
 
 use crate::{
     canonical::push_sized,
+    engine::CommitVersion,
     header::{Format, Header, Place},
     refused::Refused,
 };
@@ -59,7 +60,8 @@ pub(crate) fn seal(
     let newest = keys.newest();
     let mut nonce = [0; NONCE_BYTES];
     entropy.fill(&mut nonce);
-    let header = Header { format: Format::V1, generation: newest.generation(), version: Default::default(), nonce };
+    let header =
+        Header { format: Format::V1, generation: newest.generation(), version: CommitVersion::default(), nonce };
     let data = Place { key: &binding.bytes(), ..place }.additional_data(header.format, header.generation);
     let sealed = newest.seal_page_token(&data, nonce, position.to_bytes());
     BASE64URL_NOPAD.encode(&header.before(&sealed))
@@ -77,6 +79,10 @@ pub(crate) fn open(
     }
     let bytes = BASE64URL_NOPAD.decode(token.as_bytes()).map_err(|_| Refused::PageToken)?;
     let (header, sealed) = Header::split(&bytes).map_err(|_| Refused::PageToken)?;
+    // Nothing seals this part of the header, so that it has one value only.
+    if header.version != CommitVersion::default() {
+        return Err(Refused::PageToken);
+    }
     let generation = keys.generation(header.generation).ok_or(Refused::PageToken)?;
     let data = Place { key: &binding.bytes(), ..place }.additional_data(header.format, header.generation);
     let bytes = generation.open_page_token(&data, header.nonce, sealed).map_err(|_| Refused::PageToken)?;

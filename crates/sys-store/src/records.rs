@@ -95,10 +95,8 @@ impl Open {
         let mut message = DynamicMessage::decode(table.record.message.clone(), opened.plaintext.as_slice())
             .map_err(|_| failed(SealedError::Message))?;
         message.set_field(&table.record.id, Value::String(table.id_text(id)));
-        let placement = placement_of(table, &message).map_err(|error| StoreError::Scope {
-            table: table.record.table.clone(),
-            what: error.to_string(),
-        })?;
+        let placement = placement_of(table, &message)
+            .map_err(|error| StoreError::Scope { table: table.record.table.clone(), what: error.to_string() })?;
         Ok(Stored { id, message, placement, version: opened.version, generation: opened.generation, sealed })
     }
 
@@ -244,6 +242,7 @@ pub(crate) fn placement_of(table: &Table, message: &DynamicMessage) -> Result<Pl
 pub(crate) fn invalid_placement(error: PlacementError) -> Refused {
     match error {
         PlacementError::Missing { field } => Refused::invalid(field, "it is empty: name the org"),
+        PlacementError::NoOrg { field } => Refused::invalid(field, "there is no such org"),
         PlacementError::Malformed { field, source } => Refused::invalid(field, source.to_string()),
     }
 }

@@ -1,9 +1,9 @@
 //! Every kind of field, and any text in it.
 
 use super::{Lines, command, sent, sent_with, served};
-use crate::{command_tree::Tree, value::Shape};
+use crate::{command_tree::Tree, table, value::Shape};
 use proptest::prelude::*;
-use prost_reflect::FieldDescriptor;
+use prost_reflect::{DynamicMessage, FieldDescriptor};
 use serde_json::json;
 use std::{fs, sync::LazyLock};
 
@@ -21,6 +21,10 @@ import "sys/policy/v1/policy.proto";
 service WideService {
   // Takes anything.
   rpc Take(TakeRequest) returns (TakeResponse) {
+    option (sys.policy.v1.method_allow) = {public: true};
+  }
+  // Shows what was taken.
+  rpc ListTaken(ListTakenRequest) returns (ListTakenResponse) {
     option (sys.policy.v1.method_allow) = {public: true};
   }
   // Takes passwords.
@@ -82,6 +86,15 @@ message GuardRequest {
 }
 
 message TakeResponse {}
+
+message ListTakenRequest {
+  string page_token = 1;
+}
+
+message ListTakenResponse {
+  repeated TakeRequest taken = 1;
+  string next_page_token = 2;
+}
 "#;
 
 static TREE: LazyLock<Tree> = LazyLock::new(|| Tree::of(&[served("mod-wide", "wide/v1/wide.proto", WIDE)]));
@@ -180,6 +193,18 @@ fn passwords_come_on_standard_input_and_never_as_arguments() {
     assert!(error.contains("unexpected argument '--old-password'"), "{error}");
     // Neither asked for nor given: the field stays empty and the server says what it thinks of that.
     assert_eq!(super::sent(&TREE, &["wide", "guard"]), Ok(json!({})));
+}
+
+#[test]
+fn what_is_not_set_is_empty_in_a_table() {
+    let answer =
+        json!({ "taken": [{ "at": "2026-11-22T10:00:00Z", "colour": "RED" }, { "within": "1s", "sure": false }] });
+    let verb = TREE.verb("wide", "list-taken").expect("the verb");
+    let answer = DynamicMessage::deserialize(verb.method.output(), answer).expect("an answer");
+    let table = table::of(&answer, None);
+    let cells: Vec<Vec<&str>> = table.lines().map(|line| line.split_whitespace().collect()).collect();
+    assert_eq!(cells[1], ["0", "0", "0", "0", "RED", "2026-11-22T10:00:00Z", "0"], "{table}");
+    assert_eq!(cells[2], ["0", "0", "0", "0", "1s", "no", "0"], "{table}");
 }
 
 fn any_field() -> impl Strategy<Value = FieldDescriptor> {

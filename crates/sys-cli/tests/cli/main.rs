@@ -156,7 +156,8 @@ fn errors_say_code_reason_field_and_what_to_do_with_an_exit_code_each() {
     sys.run(&["note", "delete", "broken"]).fails(1, "INTERNAL");
     sys.run(&["note", "update", "note_1"]).fails(2, "nothing to change");
     sys.run(&["note", "get"]).fails(2, "<ID>");
-    sys.run(&["note", "fly"]).fails(2, "unrecognized subcommand 'fly'");
+    sys.run(&["note", "fly"]).fails(2, "there is no command `note fly` here");
+    sys.run(&["note", "creat"]).fails(2, "did you mean `create`?");
     sys.run(&["note", "get", "x", "--server", "http://example.org"]).fails(2, "without TLS");
     sys.run(&["note", "get", "x", "--server", "https://localhost"]).fails(2, "needs TLS");
     sys.run(&["note", "get", "x", "--server", "http://127.0.0.1:1"])

@@ -4,7 +4,7 @@ use super::{Gate, Identified};
 use crate::{audit::Leaf, describe, refusal::Refusal, wire::GateDispatcher};
 use bytes::Bytes;
 use connectrpc::{ConnectError, ConnectRpcBody, ConnectRpcService, DeadlinePolicy};
-use http::{HeaderMap, Method, Request, Response, StatusCode, header};
+use http::{HeaderMap, Method, Request, Response, StatusCode, Version, header};
 use http_body::Body;
 use http_body_util::{Either, Full};
 use std::{convert::Infallible, fmt, net::IpAddr, pin::Pin, sync::Arc, task::Poll, time::Duration};
@@ -19,6 +19,9 @@ pub struct Source(pub IpAddr);
 const JWKS_PATH: &str = "/.well-known/jwks.json";
 /// The longest time that a request's body may take, and a call that sets no bound of its own.
 const MAX_CALL: Duration = Duration::from_secs(60);
+/// Bytes read, and time spent, on the body of a request that is refused anyway: the most that an ordinary method takes.
+const MAX_DRAINED_BYTES: usize = 64 << 10;
+const MAX_DRAIN: Duration = Duration::from_secs(2);
 /// RFC 6750 section 2.1; the scheme's case does not matter (RFC 9110 section 11.1).
 const BEARER: &str = "bearer ";
 
@@ -75,11 +78,31 @@ where
                 }
                 Err(refusal) => {
                     let response = ConnectError::from(refusal).into_http_response(request.headers());
+                    if request.version() < Version::HTTP_2 {
+                        drain(request.into_body()).await;
+                    }
                     Ok(response.map(Either::Left))
                 }
             }
         })
     }
+}
+
+/// Reads what a refused client is still sending, unseen and within bounds. An HTTP/1.1 connection with an unread body is
+/// closed after the answer, and a client in the middle of writing sees the reset instead of the answer.
+async fn drain<B: Body<Data = Bytes>>(body: B) {
+    let mut body = std::pin::pin!(body);
+    let reading = async {
+        let mut left = MAX_DRAINED_BYTES;
+        while let Some(Ok(frame)) = std::future::poll_fn(|context| body.as_mut().poll_frame(context)).await {
+            left = left.saturating_sub(frame.data_ref().map_or(0, Bytes::len));
+            if left == 0 {
+                break;
+            }
+        }
+    };
+    // Late or not, the answer goes out now.
+    let _ = tokio::time::timeout(MAX_DRAIN, reading).await;
 }
 
 fn jwks(keys: String) -> Response<FrontBody> {

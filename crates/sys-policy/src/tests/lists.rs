@@ -77,6 +77,11 @@ proptest! {
             }
         }
         for (index, branch) in plan.branches.iter().enumerate() {
+            prop_assert!(match branch.span {
+                Span::Org(of) => home == Home::Global && wanted_org.is_none_or(|wanted| wanted == of),
+                Span::Project(of) => wanted_project.is_none_or(|wanted| wanted == of),
+                Span::Whole | Span::Owner(_) => true,
+            }, "{:?} lies outside what is wanted", branch);
             prop_assert!(!plan.branches[..index].contains(branch), "{:?} twice", branch);
         }
     }

@@ -9,7 +9,7 @@ use redb::StorageBackend;
 use std::{
     collections::BTreeMap,
     io,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
 };
 
 /// What a disk writes as a whole or not at all.
@@ -38,6 +38,7 @@ pub(crate) struct Plan {
 #[derive(Debug, Clone)]
 pub(crate) struct Disk {
     platter: Arc<Mutex<Platter>>,
+    released: Arc<Condvar>,
 }
 
 #[derive(Debug)]
@@ -55,6 +56,8 @@ struct Platter {
     /// Counts the times that the power came on: what was open before does not work any more.
     boot: u64,
     powered: bool,
+    /// Syncs wait.
+    held: bool,
 }
 
 /// A disk as redb sees it, until the power goes.
@@ -76,8 +79,9 @@ impl Disk {
             syncs: 0,
             boot: 0,
             powered: true,
+            held: false,
         };
-        Self { platter: Arc::new(Mutex::new(platter)) }
+        Self { platter: Arc::new(Mutex::new(platter)), released: Arc::default() }
     }
 
     /// Turns the machine off and on: what was not synced is lost, wholly or in part. From here on `plan` holds.
@@ -96,6 +100,12 @@ impl Disk {
         let mut platter = self.lock();
         platter.plan = plan;
         platter.operations = 0;
+    }
+
+    /// Lets each sync wait, or go on.
+    pub(crate) fn hold_syncs(&self, held: bool) {
+        self.lock().held = held;
+        self.released.notify_all();
     }
 
     /// Whether the power went.
@@ -233,8 +243,10 @@ impl StorageBackend for Plugged {
     }
 
     fn sync_data(&self) -> io::Result<()> {
+        let platter = self.platter()?;
+        let held = self.disk.released.wait_while(platter, |platter| platter.held);
+        let mut platter = held.unwrap_or_else(PoisonError::into_inner);
         // A sync that the power cuts short has promised nothing.
-        let mut platter = self.platter()?;
         if platter.operate()? {
             platter.sync();
             return Ok(());

@@ -1,13 +1,12 @@
 //! The embedded engine: redb under optimistic transactions and a group commit.
 //!
 //! redb gives snapshots, one writer at a time, and no transaction that reads and then writes. That is added here: a
-//! transaction reads the snapshot of the last commit and remembers what it read ([`conflict`]); the one commit thread
-//! ([`commit`]) takes up to 256 of them, lets through those that saw nothing outdated, writes them in one redb
+//! transaction reads the snapshot of the last commit and remembers what it read (`conflict`); the one commit thread
+//! (`commit`) takes up to 256 of them, lets through those that saw nothing outdated, writes them in one redb
 //! transaction, and acknowledges them once that is on disk.
 //!
-//! Reads run on the caller's thread and block it. They take microseconds from the cache, and what they cost more on a disk that
-//! must be asked is less than what handing each of them to another thread costs always; their length is bounded by
-//! [`MAX_RANGE_ROWS`](super::MAX_RANGE_ROWS). What must never happen here: a write that does not go through the commit thread.
+//! Reads run on the caller's thread and block it. From the cache they take microseconds, less than handing them to another
+//! thread would, and nearly all come from there; how long one can take is bounded by [`MAX_RANGE_ROWS`]. What must never happen here: a write that does not go through the commit thread.
 
 mod commit;
 mod conflict;

@@ -70,7 +70,6 @@ async fn no_changed_page_token_opens() {
     }
     for token in forged.into_iter().filter(|token| !token.is_empty()) {
         let request = ListRequest { page_token: token.clone(), ..request.clone() };
-        // The commit version in the header stands there unused: its 8 bytes are the only ones that do not count.
         match world.list(&table, &user, &request).await {
             Ok(_) => panic!("{token} opens"),
             Err(error) => assert_eq!(kind(&error), "page token"),
