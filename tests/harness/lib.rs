@@ -5,12 +5,16 @@
 
 mod answer;
 mod client;
+mod golden;
 mod mailbox;
 mod people;
 mod server;
+mod snapshot;
 
 pub use answer::Answer;
 pub use client::{Client, Raw, frame, frames};
+pub use golden::compare_golden;
 pub use mailbox::Mailbox;
 pub use people::{Org, PASSWORD, Person, World, accept_only_invitation};
-pub use server::{Options, TestServer, copy_of, eventually, workspace};
+pub use snapshot::Snapshot;
+pub use server::{Options, TestServer, eventually, workspace};

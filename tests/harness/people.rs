@@ -1,7 +1,8 @@
 //! People, and a small world for them: two orgs with two projects each and somebody in every role.
 
-use crate::{Answer, Client, TestServer};
+use crate::{Answer, Client, Options, Snapshot, TestServer};
 use serde_json::{Value, json};
+use tokio::sync::OnceCell;
 
 /// The subject of the mail with which an address is proven.
 const VERIFY: &str = "Prove your address";
@@ -120,9 +121,42 @@ impl Person {
     }
 }
 
+/// The world that all tests begin with: dozens of passwords are hashed to build it, so that it is built once.
+static BUILT: OnceCell<(Snapshot, World)> = OnceCell::const_new();
+
 impl World {
+    /// An ordinary server with a world of its own.
+    pub async fn start() -> (TestServer, Self) {
+        Self::start_with(Options::default()).await
+    }
+
+    /// A server that differs, with a world of its own.
+    pub async fn start_with(options: Options) -> (TestServer, Self) {
+        let (snapshot, world) = BUILT
+            .get_or_init(async || {
+                let server = TestServer::start().await;
+                let world = Self::build(&server).await;
+                (Snapshot::of(server).await, world)
+            })
+            .await;
+        let server = snapshot.start_with(options).await;
+        let world = world.at(&server);
+        (server, world)
+    }
+
+    /// The same people at a server that has a copy of their data.
+    #[must_use]
+    pub fn at(&self, server: &TestServer) -> Self {
+        let mut world = self.clone();
+        let Self { superadmin, north, south, stranger } = &mut world;
+        for person in north.people_mut().into_iter().chain(south.people_mut()).chain([superadmin, stranger]) {
+            person.client = person.client.at(server.addr);
+        }
+        world
+    }
+
     /// Fills a fresh server.
-    pub async fn build(server: &TestServer) -> Self {
+    async fn build(server: &TestServer) -> Self {
         let superadmin = server.superadmin().await;
         let north = Org::build(server, &superadmin, "north").await;
         let south = Org::build(server, &superadmin, "south").await;
@@ -142,6 +176,18 @@ impl Org {
             &self.project_user,
             &self.project_guest,
             &self.other_project_user,
+        ]
+    }
+
+    fn people_mut(&mut self) -> [&mut Person; 7] {
+        [
+            &mut self.admin,
+            &mut self.user,
+            &mut self.guest,
+            &mut self.project_admin,
+            &mut self.project_user,
+            &mut self.project_guest,
+            &mut self.other_project_user,
         ]
     }
 

@@ -1,11 +1,9 @@
 //! A server of a test's own.
 
-use crate::{Client, Mailbox};
+use crate::{Client, Mailbox, snapshot::unix_s};
 use std::{
-    fs,
     future::Future,
     net::SocketAddr,
-    os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
     sync::{
         Arc,
@@ -37,6 +35,8 @@ pub struct Options {
     pub rates: Option<Rates>,
     /// A data directory that is there already.
     pub data_dir: Option<PathBuf>,
+    /// Seconds by which its clock is ahead of this machine's.
+    pub shift_s: i64,
     /// An organisation to import before the first request.
     pub bootstrap: Option<PathBuf>,
 }
@@ -81,7 +81,7 @@ impl TestServer {
         let data_dir = options.data_dir.unwrap_or_else(|| {
             temporary.as_ref().map(|dir| dir.path().join("data")).expect("one of the two is there")
         });
-        let shift_s = Arc::new(AtomicI64::new(0));
+        let shift_s = Arc::new(AtomicI64::new(options.shift_s));
         let config = Config {
             data_dir: data_dir.clone(),
             listen: SocketAddr::from(([127, 0, 0, 1], 0)),
@@ -97,8 +97,12 @@ impl TestServer {
             rates: options.rates.unwrap_or_else(wide_open),
             clock: Clock::Shifted(shift_s.clone()),
         };
-        let server = Server::start(config, options.in_process).await.expect("the server starts");
-        let setup_token = server.new_setup_token().await.expect("the store answers").map(|token| token.to_string());
+        let server = Server::start(config, options.in_process).await?;
+        let mut imported = None;
+        if let Some(file) = &options.bootstrap {
+            imported = Some(sys_server::bootstrap::import(&server, file).await?);
+        }
+        let setup_token = server.new_setup_token().await?.map(|token| token.to_string());
         let addr = server.addr();
         let (stop, stopped) = oneshot::channel();
         let serving = tokio::spawn(server.serve(async {
@@ -128,6 +132,17 @@ impl TestServer {
         self.shift_s.fetch_add(by, Ordering::Relaxed);
     }
 
+    /// Its time in Unix seconds.
+    pub fn now_unix_s(&self) -> i64 {
+        unix_s() + self.shift_s.load(Ordering::Relaxed)
+    }
+
+    /// Hands it the directory that its data is in, to be removed with it.
+    #[must_use]
+    pub(crate) fn keep(self, temporary: TempDir) -> Self {
+        Self { _temporary: Some(temporary), ..self }
+    }
+
     /// Stops it, with all calls finished. The data directory stays as long as `self` was not the one who made it.
     pub async fn stop(self) -> Option<TempDir> {
         let _ = self.stop.send(());
@@ -141,25 +156,6 @@ fn wide_open() -> Rates {
     let many = 1_000_000.try_into().expect("not zero");
     let rate = sys_core::throttle::Rate { per_second: many, burst: many };
     Rates { source: rate, account: rate, sign_in_per_minute: many }
-}
-
-/// A copy of the data of a server that has stopped: what happens to the copy does not happen to it.
-pub fn copy_of(data_dir: &Path) -> TempDir {
-    let copy = tempfile::tempdir().expect("a temporary directory");
-    copy_into(data_dir, &copy.path().join("data"));
-    copy
-}
-
-fn copy_into(from: &Path, to: &Path) {
-    fs::DirBuilder::new().mode(0o700).create(to).expect("a directory that is not there yet");
-    for entry in fs::read_dir(from).expect("a directory").map(|entry| entry.expect("an entry").path()) {
-        let to = to.join(entry.file_name().expect("entries have names"));
-        if entry.is_dir() {
-            copy_into(&entry, &to);
-        } else {
-            fs::copy(&entry, &to).expect("a file that can be copied");
-        }
-    }
 }
 
 /// The root of the workspace.

@@ -10,8 +10,7 @@ const LOGIN: &str = "sys.account.v1.AuthService/Login";
 
 #[tokio::test]
 async fn garbage_is_refused_and_the_server_goes_on() {
-    let server = TestServer::start().await;
-    let world = World::build(&server).await;
+    let (server, world) = World::start().await;
     let user = &world.north.project_user;
     let malformed: [(&str, &[u8]); 7] = [
         ("application/json", b"{"),
@@ -41,8 +40,7 @@ async fn garbage_is_refused_and_the_server_goes_on() {
 
 #[tokio::test]
 async fn what_is_too_large_or_nests_too_deep_is_refused_before_it_is_read() {
-    let server = TestServer::start().await;
-    let world = World::build(&server).await;
+    let (server, world) = World::start().await;
     let user = &world.north.project_user;
     let large = json!({"note": {"title": "x".repeat(100_000)}});
     let answer = user.call(CREATE, large).await;
@@ -65,8 +63,7 @@ async fn what_is_too_large_or_nests_too_deep_is_refused_before_it_is_read() {
 
 #[tokio::test]
 async fn absurd_lists_are_refused_with_the_field_at_fault() {
-    let server = TestServer::start().await;
-    let world = World::build(&server).await;
+    let (server, world) = World::start().await;
     let user = &world.north.project_user;
     let org = &world.north.id;
     let nested = format!("{}published{}", "(".repeat(40), ")".repeat(40));
@@ -97,8 +94,7 @@ async fn absurd_lists_are_refused_with_the_field_at_fault() {
 
 #[tokio::test]
 async fn forged_tokens_are_nobodys() {
-    let server = TestServer::start().await;
-    let world = World::build(&server).await;
+    let (server, world) = World::start().await;
     let list = json!({"orgId": world.north.id});
     let genuine = world.north.user.client.clone();
     genuine.call(LIST, list.clone()).await.ok();

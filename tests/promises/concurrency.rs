@@ -29,8 +29,7 @@ fn note(world: &World, title: &str) -> Value {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_that_was_acknowledged_is_lost_among_parallel_writes() {
-    let server = TestServer::start().await;
-    let world = World::build(&server).await;
+    let (server, world) = World::start().await;
     let author = &world.north.project_user;
     let mut creating = JoinSet::new();
     for number in 0..AT_ONCE {
@@ -47,8 +46,7 @@ async fn nothing_that_was_acknowledged_is_lost_among_parallel_writes() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn of_many_changes_to_what_was_seen_one_is_made() {
-    let server = TestServer::start().await;
-    let world = World::build(&server).await;
+    let (server, world) = World::start().await;
     let author = &world.north.project_user;
     let created = author.call(CREATE, note(&world, "seen by all")).await.ok();
     let mut updating = JoinSet::new();
@@ -99,8 +97,7 @@ impl Rounds {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_call_that_begins_after_a_revocation_was_answered_is_let_in() {
-    let server = TestServer::start().await;
-    let world = World::build(&server).await;
+    let (server, world) = World::start().await;
     let (north, person) = (&world.north, &world.north.project_user);
     // He stays a member through the second project, so that the role can be given to him again.
     let (first, second) = (&north.projects[0], &north.projects[1]);

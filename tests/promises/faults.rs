@@ -42,8 +42,7 @@ async fn fault_01_no_access_token_outlives_its_ten_minutes() {
 
 #[tokio::test]
 async fn fault_02_nobody_raises_himself() {
-    let server = TestServer::start().await;
-    let world = World::build(&server).await;
+    let (server, world) = World::start().await;
     let north = &world.north;
     let people = [&north.user, &north.guest, &north.project_admin, &north.project_user, &world.stranger, &world.superadmin];
     for person in people {
@@ -68,8 +67,7 @@ async fn fault_02_nobody_raises_himself() {
 
 #[tokio::test]
 async fn fault_03_nobody_reads_changes_or_deletes_another_persons_account() {
-    let server = TestServer::start().await;
-    let world = World::build(&server).await;
+    let (server, world) = World::start().await;
     let victim = &world.north.user;
     let others = [&world.north.admin, &world.north.guest, &world.north.project_admin, &world.south.admin, &world.stranger];
     for other in others {
@@ -93,8 +91,7 @@ async fn fault_03_nobody_reads_changes_or_deletes_another_persons_account() {
 
 #[tokio::test]
 async fn fault_04_no_answer_holds_a_password_or_its_hash() {
-    let server = TestServer::start().await;
-    let world = World::build(&server).await;
+    let (server, world) = World::start().await;
     let everything = "sys.core.v1.DescriptorService/GetDescriptors";
     for person in [&world.superadmin, &world.north.admin] {
         let answers = [
@@ -137,8 +134,7 @@ async fn fault_05_an_empty_or_used_token_verifies_nothing() {
 
 #[tokio::test]
 async fn fault_06_and_10_no_method_takes_a_path_or_wipes_the_server() {
-    let server = TestServer::start().await;
-    let world = World::build(&server).await;
+    let (server, world) = World::start().await;
     for id in ["../../etc/passwd", "/etc/passwd", "note_../../../x", "account_%2e%2e", ""] {
         world.superadmin.call(GET_ACCOUNT, json!({"id": id})).await.refused("invalid_argument");
         assert!(!world.north.user.call("notes.v1.NoteService/GetNote", json!({"id": id})).await.is_ok());
@@ -167,8 +163,7 @@ async fn fault_07_no_empty_secret_opens_a_server() {
 
 #[tokio::test]
 async fn fault_08_a_filter_only_narrows_what_its_caller_sees() {
-    let server = TestServer::start().await;
-    let world = World::build(&server).await;
+    let (server, world) = World::start().await;
     let north = &world.north;
     let note = json!({"orgId": north.id, "projectId": north.projects[0], "title": "secret plan"});
     north.project_user.call(CREATE_NOTE, json!({"note": note})).await.ok();
@@ -197,8 +192,7 @@ async fn fault_08_a_filter_only_narrows_what_its_caller_sees() {
 
 #[tokio::test]
 async fn fault_12_each_role_counts_not_the_first_alone() {
-    let server = TestServer::start().await;
-    let world = World::build(&server).await;
+    let (server, world) = World::start().await;
     let north = &world.north;
     let person = &north.project_guest;
     let in_second = json!({"note": {"orgId": north.id, "projectId": north.projects[1], "title": "x"}});
@@ -213,8 +207,7 @@ async fn fault_12_each_role_counts_not_the_first_alone() {
 
 #[tokio::test]
 async fn fault_13_who_is_shut_out_is_out_with_his_next_request() {
-    let server = TestServer::start().await;
-    let world = World::build(&server).await;
+    let (server, world) = World::start().await;
     let (north, list) = (&world.north, json!({"orgId": world.north.id}));
     let person = managed(&server, &world, "managed@example.org").await;
     person.call(WHO_AM_I, json!({})).await.ok();
@@ -262,8 +255,7 @@ async fn fault_18_times_are_what_the_clock_shows() {
 
 #[tokio::test]
 async fn fault_22_and_26_no_secret_or_text_of_a_person_stands_on_disk() {
-    let server = TestServer::start().await;
-    let world = World::build(&server).await;
+    let (server, world) = World::start().await;
     let canary = "zzcanaryzz";
     let note = json!({"orgId": world.north.id, "projectId": world.north.projects[0], "title": canary, "draft": canary});
     world.north.project_user.call(CREATE_NOTE, json!({"note": note})).await.ok();
@@ -319,8 +311,7 @@ async fn fault_23_no_other_site_is_let_in_and_nothing_is_shown_to_strangers() {
 
 #[tokio::test]
 async fn fault_24_a_deleted_account_leaves_nothing_behind() {
-    let server = TestServer::start().await;
-    let world = World::build(&server).await;
+    let (server, world) = World::start().await;
     let (north, person) = (&world.north, &world.north.user);
     // Registering twice leaves one account, and both answers are alike.
     server.register("twice@example.org").await;
@@ -344,8 +335,7 @@ async fn fault_24_a_deleted_account_leaves_nothing_behind() {
 
 #[tokio::test]
 async fn fault_25_an_update_changes_what_its_mask_names_and_nothing_else() {
-    let server = TestServer::start().await;
-    let world = World::build(&server).await;
+    let (server, world) = World::start().await;
     let person = managed(&server, &world, "managed@example.org").await;
     world.north.admin.call(DISABLE, json!({"id": person.account_id})).await.ok();
     let change = json!({

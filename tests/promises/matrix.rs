@@ -29,8 +29,7 @@ struct Place {
 
 #[tokio::test]
 async fn every_method_answers_each_caller_as_the_matrix_says() {
-    let server = TestServer::start().await;
-    let world = World::build(&server).await;
+    let (server, world) = World::start().await;
     let north = fill(&server, &world, &world.north, "north").await;
     let south = fill(&server, &world, &world.south, "south").await;
     let unverified = unverified(&server).await;

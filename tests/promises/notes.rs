@@ -22,8 +22,7 @@ async fn titles(by: &Person, query: Value) -> Vec<String> {
 
 #[tokio::test]
 async fn a_note_is_seen_and_changed_by_those_whom_its_rules_name() {
-    let server = TestServer::start().await;
-    let World { north, south, superadmin, stranger } = World::build(&server).await;
+    let (server, World { north, south, superadmin, stranger }) = World::start().await;
     let author = &north.project_user;
     let note = create(author, &north.id, &north.projects[0], "Plan of the harbour").await;
     let id = note["id"].as_str().unwrap();
@@ -68,8 +67,7 @@ async fn a_note_is_seen_and_changed_by_those_whom_its_rules_name() {
 
 #[tokio::test]
 async fn a_list_shows_what_a_get_allows_page_by_page_and_filter_by_filter() {
-    let server = TestServer::start().await;
-    let World { north, .. } = World::build(&server).await;
+    let (server, World { north, .. }) = World::start().await;
     let (author, project) = (&north.project_user, &north.projects[0]);
     for n in 0..12 {
         create(author, &north.id, project, &format!("Plan number {n:02}")).await;
@@ -114,8 +112,7 @@ async fn a_list_shows_what_a_get_allows_page_by_page_and_filter_by_filter() {
 
 #[tokio::test]
 async fn a_note_stands_in_a_project_of_its_org_or_nowhere() {
-    let server = TestServer::start().await;
-    let World { north, south, .. } = World::build(&server).await;
+    let (server, World { north, south, .. }) = World::start().await;
     let foreign = json!({"note": {"orgId": north.id, "projectId": south.projects[0], "title": "x"}});
     let answer = north.admin.call(CREATE, foreign).await;
     assert!(!answer.is_ok(), "a project of another org: {answer:?}");

@@ -88,8 +88,7 @@ async fn over_connect(client: &Client, path: &str, request: &impl Message) -> (u
 
 #[tokio::test]
 async fn the_same_note_comes_over_every_protocol_cut_to_who_asks() {
-    let server = TestServer::start().await;
-    let world = World::build(&server).await;
+    let (server, world) = World::start().await;
     let note = created(&world).await;
     let request = GetNoteRequest { id: note["id"].as_str().unwrap().to_owned() };
     for (person, draft) in [(&world.north.project_user, "mine"), (&world.north.admin, "")] {
@@ -108,8 +107,7 @@ async fn the_same_note_comes_over_every_protocol_cut_to_who_asks() {
 async fn a_refusal_is_the_same_over_every_protocol() {
     const NOT_FOUND: &str = "5";
     const UNAUTHENTICATED: &str = "16";
-    let server = TestServer::start().await;
-    let world = World::build(&server).await;
+    let (server, world) = World::start().await;
     let note = created(&world).await;
     let request = GetNoteRequest { id: note["id"].as_str().unwrap().to_owned() };
     let cases = [(&world.south.admin.client, NOT_FOUND), (&server.client(), UNAUTHENTICATED)];
@@ -134,8 +132,7 @@ async fn a_refusal_is_the_same_over_every_protocol() {
 
 #[tokio::test]
 async fn nothing_is_called_by_a_get_request() {
-    let server = TestServer::start().await;
-    let world = World::build(&server).await;
+    let (server, world) = World::start().await;
     let author = &world.north.project_user;
     let message = json!({"note": {"orgId": world.north.id, "projectId": world.north.projects[0], "title": "x"}});
     let encoded = BASE64URL_NOPAD.encode(message.to_string().as_bytes());
@@ -198,8 +195,7 @@ async fn the_published_keys_verify_an_access_token_and_nothing_else() {
 /// One refusal of each kind: code, reason, and the fields at fault; each says what to do.
 #[tokio::test]
 async fn a_refusal_says_what_kind_it_is_which_field_and_what_to_do() {
-    let server = TestServer::start().await;
-    let world = World::build(&server).await;
+    let (server, world) = World::start().await;
     let (north, author) = (&world.north, &world.north.project_user);
     let note = created(&world).await;
     let check = |answer: Answer, code: &str, reason: &str, fields: &[&str], helps: bool| {
@@ -240,9 +236,8 @@ async fn a_refusal_says_what_kind_it_is_which_field_and_what_to_do() {
 
 #[tokio::test]
 async fn the_body_of_a_refused_caller_is_not_looked_at() {
-    let server = TestServer::start().await;
-    let world = World::build(&server).await;
-    let bodies = [Bytes::from_static(b"{{{ no JSON"), Bytes::from(vec![b'x'; 10 << 20]), Bytes::new()];
+    let (server, world) = World::start().await;
+    let bodies = [Bytes::from_static(b"{{{ no JSON"), Bytes::from(vec![b'x'; 200_000]), Bytes::new()];
     for body in bodies {
         let size = body.len();
         let (status, answer) = server.client().post(CREATE, "application/json", body.clone()).await;

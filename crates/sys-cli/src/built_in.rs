@@ -61,7 +61,7 @@ fn login() -> Command {
 fn setup() -> Command {
     Command::new("setup")
         .about("Makes the first superadmin with the one-time token that the server printed, and logs in")
-        .arg(Arg::new("token").long("token").required(true).value_name("TOKEN").help("The one-time token"))
+        .arg(token())
         .args([email(), device_name()])
         .arg(Arg::new("display-name").long("display-name").value_name("TEXT").help("How others see you"))
         .args(password("The password to set"))
@@ -93,6 +93,16 @@ fn completion() -> Command {
         .about("Prints a script that completes commands in a shell")
         .arg(Arg::new("shell").required(true).value_parser(["bash", "zsh", "fish"]).help("The shell"))
         .after_help("Examples:\n  source <(sys completion bash)")
+}
+
+/// In base64url: one in 64 begins with a dash.
+fn token() -> Arg {
+    Arg::new("token")
+        .long("token")
+        .required(true)
+        .allow_hyphen_values(true)
+        .value_name("TOKEN")
+        .help("The one-time token")
 }
 
 fn email() -> Arg {
@@ -194,6 +204,14 @@ mod tests {
         for name in NAMES {
             assert!(sys_contract::names::RESERVED_NOUNS.contains(&name), "{name} could be a noun");
         }
+    }
+
+    #[test]
+    fn a_token_may_begin_with_a_dash() {
+        let words = ["sys", "setup", "--token", "-aLf", "--email", "a@example.org"];
+        let matches = command().try_get_matches_from(words).expect("parsed");
+        let (_, setup) = matches.subcommand().expect("setup");
+        assert_eq!(setup.get_one::<String>("token").map(String::as_str), Some("-aLf"));
     }
 
     #[test]

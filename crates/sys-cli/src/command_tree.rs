@@ -152,17 +152,13 @@ impl Verb {
     }
 
     fn examples(&self, noun: &str, verb: &str) -> String {
-        let shown: Vec<String> = self.flags.all.iter().filter(|flag| flag.typical).map(Flag::example).collect();
-        let mut shown = shown.join(" ");
+        let mut words = vec![format!("  sys {noun} {verb}")];
+        words.extend(self.flags.all.iter().filter(|flag| flag.typical).map(Flag::example));
         let nothing_changes = self.flags.mask.is_some() && !self.changeable().any(|flag| flag.typical);
-        if let Some(flag) = self.changeable().next().filter(|_| nothing_changes) {
-            shown = format!("{shown} {}", flag.example());
-        }
-        let mut lines = vec!["Examples:".to_owned(), format!("  sys {noun} {verb} {shown}")];
-        if self.pages.is_some() {
-            lines.push(format!("  sys {noun} {verb} {shown} --all --output json"));
-        }
-        lines.into_iter().map(|line| line.trim_end().to_owned()).collect::<Vec<_>>().join("\n")
+        words.extend(self.changeable().next().filter(|_| nothing_changes).map(Flag::example));
+        let plain = words.join(" ");
+        let all = self.pages.as_ref().map(|_| format!("{plain} --all --output json"));
+        ["Examples:".to_owned(), plain].into_iter().chain(all).collect::<Vec<_>>().join("\n")
     }
 }
 

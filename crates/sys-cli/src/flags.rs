@@ -138,9 +138,15 @@ impl Flag {
                 .value_name(self.placeholder())
                 .ignore_case(self.shape.possible().is_some())
                 .allow_negative_numbers(true)
+                .allow_hyphen_values(self.is_handed_out())
                 .action(if self.repeated { ArgAction::Append } else { ArgAction::Set })
                 .value_parser(self.parser()),
         }
+    }
+
+    /// Tokens and etags come from the server in base64url: one in 64 begins with a dash, and is no flag by that.
+    fn is_handed_out(&self) -> bool {
+        self.long.ends_with("token") || self.long.ends_with("etag")
     }
 
     fn placeholder(&self) -> String {

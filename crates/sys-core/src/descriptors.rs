@@ -22,6 +22,12 @@ const SOURCES: [(&str, &str); 2] = [
     ("sys/core/v1/identity.proto", include_str!("../../../proto/sys/core/v1/identity.proto")),
 ];
 
+/// sys-core's own contract, compiled.
+pub fn contract() -> Result<Contract, Problems> {
+    let sources = SOURCES.map(|(path, text)| SourceFile { path: path.to_owned(), text: text.to_owned() });
+    load("sys-core", Origin::BuiltIn, &sources)
+}
+
 /// The module of sys-core itself.
 pub(crate) struct CoreModule {
     contract: Arc<Contract>,
@@ -38,9 +44,7 @@ impl fmt::Debug for CoreModule {
 
 impl CoreModule {
     pub(crate) fn new(host: &Arc<Host>, clock: Clock) -> Result<Self, Problems> {
-        let sources = SOURCES.map(|(path, text)| SourceFile { path: path.to_owned(), text: text.to_owned() });
-        let contract = load("sys-core", Origin::BuiltIn, &sources)?;
-        Ok(Self { contract: Arc::new(contract), host: Arc::downgrade(host), clock })
+        Ok(Self { contract: Arc::new(contract()?), host: Arc::downgrade(host), clock })
     }
 }
 

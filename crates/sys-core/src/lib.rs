@@ -9,7 +9,7 @@ pub mod audit;
 pub mod call;
 pub mod clock;
 mod describe;
-mod descriptors;
+pub mod descriptors;
 mod epoch;
 pub mod gate;
 pub mod host;

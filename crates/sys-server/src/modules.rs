@@ -15,7 +15,7 @@ use sys_contract::{
 const MAX_FILES: usize = 256;
 
 /// Compiles the contract in a folder. The module is named after the folder.
-pub(crate) fn read(dir: &Path) -> anyhow::Result<Arc<Contract>> {
+pub fn read(dir: &Path) -> anyhow::Result<Arc<Contract>> {
     let dir = dir.canonicalize().with_context(|| format!("{} cannot be read", dir.display()))?;
     let name = dir.file_name().and_then(|name| name.to_str()).context("the module's folder has no name")?;
     let mut sources = Vec::new();

@@ -115,9 +115,9 @@ impl ModuleRow {
         Self { number: u32::from(number), tables: Vec::new() }
     }
 
-    /// The row once `contract` is loaded: new tables and indexes have their numbers, indexes that it no longer names are on
-    /// their way out.
-    pub(crate) fn loaded(&self, contract: &Contract) -> Result<Self, CatalogError> {
+    /// The row while `contract` is being loaded: new tables and indexes have their numbers. What it no longer names is as it
+    /// was, since the load may fail yet.
+    pub(crate) fn begun(&self, contract: &Contract) -> Result<Self, CatalogError> {
         let mut next = self.clone();
         let module = || contract.module.clone();
         let mut seen: Vec<&str> = Vec::new();
@@ -143,7 +143,7 @@ impl ModuleRow {
                     now: described(message, global),
                 });
             }
-            table.load_indexes(&record.fields).ok_or_else(|| CatalogError::NumbersExhausted { module: module() })?;
+            table.begin_indexes(&record.fields).ok_or_else(|| CatalogError::NumbersExhausted { module: module() })?;
         }
         Ok(next)
     }
@@ -153,25 +153,38 @@ impl ModuleRow {
         self.tables.iter().find(|table| table.name == name)
     }
 
-    /// The row once what was being built is given up.
+    /// The row once the load has failed: what was being built is on its way out.
     pub(crate) fn given_up(&self) -> Self {
-        let mut next = self.clone();
-        for index in next.tables.iter_mut().flat_map(|table| &mut table.indexes) {
-            if index.state() == IndexState::Building {
-                index.set_state(IndexState::Dropping);
-            }
-        }
-        next
+        self.with_states(|_, index| match index.state() {
+            IndexState::Building => IndexState::Dropping,
+            state => state,
+        })
     }
 
-    /// The row once all that was under way is done.
-    pub(crate) fn settled(&self) -> Self {
+    /// The row once `contract` is loaded: what was being built holds all records, and what it no longer names is on its way
+    /// out.
+    pub(crate) fn settled(&self, contract: &Contract) -> Self {
+        self.with_states(|table, index| match index.state() {
+            IndexState::Building | IndexState::Ready if index.is_named_by(contract, table) => IndexState::Ready,
+            IndexState::Building | IndexState::Ready => IndexState::Dropping,
+            state => state,
+        })
+    }
+
+    /// The row once no entry is left of what was on its way out.
+    pub(crate) fn purged(&self) -> Self {
+        self.with_states(|_, index| match index.state() {
+            IndexState::Dropping => IndexState::Gone,
+            state => state,
+        })
+    }
+
+    fn with_states(&self, state: impl Fn(&str, &IndexRow) -> IndexState) -> Self {
         let mut next = self.clone();
-        for index in next.tables.iter_mut().flat_map(|table| &mut table.indexes) {
-            match index.state() {
-                IndexState::Building => index.set_state(IndexState::Ready),
-                IndexState::Dropping => index.set_state(IndexState::Gone),
-                IndexState::Ready | IndexState::Gone => {}
+        for table in &mut next.tables {
+            for index in &mut table.indexes {
+                let state = state(&table.name, index);
+                index.set_state(state);
             }
         }
         next
@@ -189,14 +202,8 @@ impl TableRow {
         self.indexes.iter().filter(move |index| index.state() == state)
     }
 
-    /// Gives new indexes their numbers and marks those that no field names. `None`: no number is left.
-    fn load_indexes(&mut self, fields: &[Field]) -> Option<()> {
-        for index in &mut self.indexes {
-            let named = |field: &Field| field.index.is_some_and(|kind| index.is(field.descriptor.number(), kind));
-            if index.state() != IndexState::Gone && !fields.iter().any(named) {
-                index.set_state(IndexState::Dropping);
-            }
-        }
+    /// Gives new indexes their numbers. `None`: no number is left.
+    fn begin_indexes(&mut self, fields: &[Field]) -> Option<()> {
         for field in fields {
             let Some(kind) = field.index else { continue };
             if self.index_of(&field.descriptor, kind).is_none() {
@@ -213,6 +220,12 @@ impl IndexRow {
     /// Whether each write keeps it.
     pub(crate) fn is_written(&self) -> bool {
         matches!(self.state(), IndexState::Building | IndexState::Ready)
+    }
+
+    fn is_named_by(&self, contract: &Contract, table: &str) -> bool {
+        let records = contract.records.iter().filter(|record| record.table == table);
+        let mut fields = records.flat_map(|record| &record.fields);
+        fields.any(|field| field.index.is_some_and(|kind| self.is(field.descriptor.number(), kind)))
     }
 
     fn is(&self, field: u32, kind: Index) -> bool {

@@ -1,8 +1,8 @@
 //! A contract loaded: its numbers found or given, its indexes made to hold all records.
 //!
 //! A load first writes the module's row of the catalog, which makes every transaction under an older load conflict; then it
-//! builds what is new and removes what is gone, in small transactions beside the traffic; only then are there tables. A
-//! load that fails leaves the older contract as it was.
+//! builds what is new, in small transactions beside the traffic; only when that is done does it let go of what the contract no
+//! longer names. A load that fails leaves the older contract as it was.
 
 use crate::{
     build,
@@ -10,6 +10,7 @@ use crate::{
     engine::CommitError,
     open::Open,
     refused::{LoadError, StoreError},
+    shape::Kept,
     store::Store,
     system::SystemKind,
     table::{Table, TableIndex, Tables},
@@ -28,6 +29,19 @@ const MAX_MODULES: usize = 1_000;
 /// writes to the same records stand against it.
 pub(crate) const MAX_ATTEMPTS: usize = 32;
 
+/// What a load does to its module's row, each in a transaction of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Step {
+    /// Numbers for what is new.
+    Begin,
+    /// The load failed: what is new goes again, and the older load's tables are as good as before.
+    GiveUp,
+    /// What is new is ready, what is not named goes, and the contract is the one to hold the next against.
+    Settle,
+    /// What went is gone.
+    Purge,
+}
+
 /// The key of a module's row.
 pub(crate) fn module_key(module: &str) -> Bytes {
     SystemKind::Catalog.key(&row_name(module))
@@ -35,54 +49,62 @@ pub(crate) fn module_key(module: &str) -> Bytes {
 
 impl Store {
     /// Loads a contract: afterwards its tables can be used, and those of an older load of the same module no longer where
-    /// they lack an index that this one has.
+    /// their indexes differ from this one's.
     pub async fn load(&self, contract: Arc<Contract>, rules: Arc<Rules>) -> Result<Arc<Tables>, LoadError> {
-        let before = self.change_module(&contract, |row| row.loaded(&contract).map_err(LoadError::from)).await?;
-        if let Err(error) = self.build_indexes(&contract, &rules, &before).await {
-            // What was begun is on its way out again, so that the older load's tables are as good as before.
-            self.change_module(&contract, |row| Ok(row.given_up())).await?;
+        let begun = self.change_module(&contract, Step::Begin).await?;
+        if let Err(error) = self.build_indexes(&contract, &rules, &begun).await {
+            self.change_module(&contract, Step::GiveUp).await?;
             return Err(error);
         }
-        let settled = self.change_module(&contract, |row| Ok(row.settled())).await?;
-        tables(&contract, &rules, &settled).map(Arc::new)
+        let (_, settled) = self.change_module(&contract, Step::Settle).await?;
+        for table in tables(&contract, &rules, &begun)?.tables {
+            let row = settled.table(&table.record.table);
+            for index in row.into_iter().flat_map(|row| row.indexes_in(IndexState::Dropping)) {
+                build::purge(self, &table, index.number).await?;
+            }
+        }
+        let purged = self.change_module(&contract, Step::Purge).await?;
+        tables(&contract, &rules, &purged).map(Arc::new)
     }
 
-    /// Builds what is new and removes what is gone.
     async fn build_indexes(
         &self,
         contract: &Arc<Contract>,
         rules: &Arc<Rules>,
-        loaded: &(Bytes, ModuleRow),
+        begun: &(Bytes, ModuleRow),
     ) -> Result<(), LoadError> {
-        for table in tables(contract, rules, loaded)?.tables {
-            let Some(row) = loaded.1.table(&table.record.table) else { continue };
-            for index in row.indexes_in(IndexState::Building) {
+        for table in tables(contract, rules, begun)?.tables {
+            let row = begun.1.table(&table.record.table);
+            for index in row.into_iter().flat_map(|row| row.indexes_in(IndexState::Building)) {
                 build::build(self, &table, index.number).await?;
-            }
-            for index in row.indexes_in(IndexState::Dropping) {
-                build::purge(self, &table, index.number).await?;
             }
         }
         Ok(())
     }
 
-    /// Changes a module's row until that changes nothing more; gives it as it then stands, sealed and open.
-    async fn change_module(
-        &self,
-        contract: &Contract,
-        change: impl Fn(&ModuleRow) -> Result<ModuleRow, LoadError>,
-    ) -> Result<(Bytes, ModuleRow), LoadError> {
+    /// Takes a step until it changes nothing more; gives the module's row as it then stands, sealed and open.
+    async fn change_module(&self, contract: &Contract, step: Step) -> Result<(Bytes, ModuleRow), LoadError> {
         for _ in 0..MAX_ATTEMPTS {
             let mut open = self.begin(Now { unix_s: 0, nanos: 0 }).await?;
+            let kept = open.check_shape(contract).await?;
             let stored = open.module_row(&contract.module).await?;
             let row = match &stored {
                 Some((_, row)) => row.clone(),
                 None => ModuleRow::new(open.next_module_number(contract).await?),
             };
-            let next = change(&row)?;
+            let next = match step {
+                Step::Begin => row.begun(contract)?,
+                Step::GiveUp => row.given_up(),
+                Step::Settle => row.settled(contract),
+                Step::Purge => row.purged(),
+            };
+            let keeps = step == Step::Settle && kept == Kept::Otherwise;
             match stored {
-                Some(stored) if stored.1 == next => return Ok(stored),
+                Some(stored) if stored.1 == next && !keeps => return Ok(stored),
                 _ => open.put_row(SystemKind::Catalog, &row_name(&contract.module), next.encode_to_vec()).await?,
+            }
+            if keeps {
+                open.keep_shape(contract).await?;
             }
             match open.commit().await {
                 Ok(_) | Err(CommitError::Conflict) => {}

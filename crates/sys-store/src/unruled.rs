@@ -15,10 +15,10 @@ use crate::{
 use prost_reflect::{DynamicMessage, Value};
 use std::sync::Arc;
 use sys_contract::{
-    id::{OrgId, OrgTag, ProjectId, RecordId},
+    id::{OrgTag, RecordId},
     model::Home,
 };
-use sys_policy::{Placement, Span, TokenTest, TokenValue, words};
+use sys_policy::{Span, TokenTest, TokenValue, words};
 
 /// The records of one table, without rules.
 #[derive(Debug)]
@@ -160,37 +160,4 @@ fn holds(record: &DynamicMessage, test: &TokenTest) -> bool {
             .is_some_and(|text| words::normalised_words(text).any(|word| word.starts_with(prefix.as_str()))),
     };
     items.iter().any(|item| test.any_of.iter().any(|wanted| is(item, wanted)))
-}
-
-impl Open {
-    /// Refuses a new record in an org that does not exist, or in a project that is not the org's. The two read alike, so that
-    /// nobody finds out about other orgs' projects.
-    pub(crate) async fn check_scope(
-        &mut self,
-        table: &Table,
-        new: &DynamicMessage,
-        placement: &Placement,
-    ) -> Result<(), Refused> {
-        let store = self.store.clone();
-        // A record may be its own scope: an org's record is in the org that it makes.
-        let given = |field: &Option<prost_reflect::FieldDescriptor>| {
-            let field = field.as_ref().filter(|field| **field != table.record.id && new.has_field(field))?;
-            let text = new.get_field(field).as_str().unwrap_or_default().to_owned();
-            Some((field.name().to_owned(), text))
-        };
-        if let Some((field, text)) = given(&table.record.org) {
-            let org: OrgId = text.parse().map_err(|_| Refused::invalid(&field, "it is no org"))?;
-            if self.record(&store.directory()?.orgs, org.record()).await?.is_none() {
-                return Err(Refused::invalid(field, "there is no such org"));
-            }
-        }
-        if let Some((field, text)) = given(&table.record.project) {
-            let project: ProjectId = text.parse().map_err(|_| Refused::invalid(&field, "it is no project"))?;
-            let project = self.record(&store.directory()?.projects, project.record()).await?;
-            if project.is_none_or(|project| project.placement().org != placement.org) {
-                return Err(Refused::invalid(field, "the org has no such project"));
-            }
-        }
-        Ok(())
-    }
 }

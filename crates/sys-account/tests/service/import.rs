@@ -76,10 +76,10 @@ async fn what_people_took_away_since_does_not_come_back_with_the_next_start() {
     }
     let ada = server.log_in("ada@example.org", "long and secret").await.unwrap();
     let orgs = server.call(Some(&ines), "OrgService/ListOrgs", json!({})).await.unwrap();
-    let harbour = id_of(&orgs["orgs"][0]);
-    let remove = json!({"orgId": harbour, "accountId": ada.account});
+    let org = |name: &str| id_of(orgs["orgs"].as_array().unwrap().iter().find(|org| org["name"] == name).unwrap());
+    let remove = json!({"orgId": org("Harbour"), "accountId": ada.account});
     server.call(Some(&ines), "MembershipService/RemoveMembership", remove).await.unwrap();
-    server.call(Some(&ines), "OrgService/DeleteOrg", json!({"id": orgs["orgs"][1]["id"]})).await.unwrap();
+    server.call(Some(&ines), "OrgService/DeleteOrg", json!({"id": org("Quarry")})).await.unwrap();
     let again = server.import(FILE).await;
     assert_eq!(counts(&again), (0, 0, 0, 0, 0));
     assert!(again.skipped.iter().any(|line| line.contains("Quarry")), "{:?}", again.skipped);

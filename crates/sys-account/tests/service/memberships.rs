@@ -17,7 +17,7 @@ async fn fault_2_a_member_cannot_make_himself_more_than_he_is() {
     refused(server.call(Some(&bob), "MembershipService/AssignRole", assign.clone()).await, "invalid_argument");
     refused(server.call(Some(&ada), "MembershipService/AssignRole", assign).await, "invalid_argument");
     let own = json!({"orgId": org, "accountId": ada.account, "role": "ADMIN"});
-    assert_eq!(refused(server.call(Some(&ada), "MembershipService/AssignRole", own).await, "permission_denied").len() > 0, true);
+    refused(server.call(Some(&ada), "MembershipService/AssignRole", own).await, "permission_denied");
 }
 
 #[tokio::test]
@@ -119,7 +119,7 @@ async fn an_invitation_waits_until_it_is_accepted_declined_or_withdrawn() {
     let listed = server.call(Some(&ada), "MembershipService/ListInvitations", json!({"orgId": org})).await.unwrap();
     assert_eq!(listed["invitations"].as_array().unwrap().len(), 1);
     let withdraw = json!({"orgId": org, "id": second["id"]});
-    refused(server.call(Some(&bob), "MembershipService/WithdrawInvitation", withdraw.clone()).await, "not_found");
+    refused(server.call(Some(&bob), "MembershipService/WithdrawInvitation", withdraw.clone()).await, "permission_denied");
     server.call(Some(&ada), "MembershipService/WithdrawInvitation", withdraw).await.unwrap();
     refused(server.call(Some(&bob), "MembershipService/AcceptInvitation", second).await, "not_found");
     let third = invite().await;

@@ -104,6 +104,7 @@ fn the_projects_own_contract_has_the_commands_that_the_tour_shows() {
     ] {
         assert!(sent(&tree, words).is_ok(), "{words:?}: {:?}", sent(&tree, words));
     }
+    assert!(help(&tree, &["org", "list"]).contains("\n  sys org list --all --output json"));
     // These hand out or take tokens: they have commands of their own, or none.
     for verb in ["login", "refresh", "logout", "setup", "who-am-i"] {
         assert!(tree.verb("auth", verb).is_none(), "sys auth {verb}");

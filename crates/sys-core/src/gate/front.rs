@@ -73,7 +73,8 @@ where
             match gate.let_in(&head).await {
                 Ok(identified) => {
                     request.extensions_mut().insert(identified);
-                    let response = rpc.call(request).await?;
+                    let mut response = rpc.call(request).await?;
+                    leave_status_to_trailers(&mut response);
                     Ok(response.map(Either::Left))
                 }
                 Err(refusal) => {
@@ -85,6 +86,15 @@ where
                 }
             }
         })
+    }
+}
+
+/// The RPC library sends a failed gRPC call's status in the headers and again, with its details, in the trailers. Clients that
+/// look at the headers first take them for a trailers-only answer and lose the reason.
+fn leave_status_to_trailers(response: &mut Response<ConnectRpcBody>) {
+    if !response.body().is_end_stream() {
+        response.headers_mut().remove("grpc-status");
+        response.headers_mut().remove("grpc-message");
     }
 }
 

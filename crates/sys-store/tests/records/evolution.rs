@@ -125,3 +125,56 @@ async fn a_restart_finds_everything_under_the_same_numbers() {
         assert_eq!(found.unwrap().message().to_string(), view.message().to_string());
     }
 }
+
+#[tokio::test]
+async fn a_load_that_fails_keeps_the_indexes_that_it_would_have_dropped() {
+    let world = World::new(Kind::Memory).await;
+    let user = caller(1, vec![world.at_org(Role::User, 0)]);
+    let old = world.tasks().await;
+    for _ in 0..2 {
+        let new = world.task(&old, 0, &[("kind", text("same")), ("weight", Value::I32(7))]);
+        world.create(&old, &user, new).await.unwrap();
+    }
+    let other = without_index()
+        .replace("{ immutable: true }];\n  Place", "{ immutable: true index: UNIQUE within: ORG }];\n  Place");
+    assert!(matches!(world.load_tasks(&other).await, Err(LoadError::NotUnique { .. })));
+    world.create(&old, &user, world.task(&old, 0, &[("weight", Value::I32(7))])).await.unwrap();
+    assert_eq!(found(&world, &old, 7).await, 3);
+}
+
+#[tokio::test]
+async fn a_contract_that_breaks_what_is_stored_does_not_load() {
+    let world = World::new(Kind::Memory).await;
+    let user = caller(1, vec![world.at_org(Role::User, 0)]);
+    let old = world.tasks().await;
+    let id = world.create(&old, &user, world.task(&old, 0, &[("weight", Value::I32(7))])).await.unwrap().view.id();
+    let weight = "int32 weight = 10 [(sys.policy.v1.field) = { index: EQUAL }];";
+    let changes = [
+        ("table: \"tasks\"", "table: \"jobs\"", "moved from table"),
+        ("owner: \"owner_id\"", "owner: \"kind\"", "`scope.owner`"),
+        (weight, "", "field `weight` is gone"),
+        (weight, "string weight = 10;", "the type of `weight`"),
+        (weight, "repeated int32 weight = 10;", "the label of `weight`"),
+        ("STATE_DONE = 2", "STATE_DONE = 3", "STATE_DONE"),
+        ("string town = 2", "string town = 3", "`town`"),
+    ];
+    for (before, after, expect) in changes {
+        assert!(TASKS.contains(before), "{before}");
+        let text = TASKS.replace(before, after);
+        match world.load_tasks(&text).await {
+            Err(LoadError::Breaking(problems)) => {
+                assert!(problems.to_string().contains(expect), "{before}: {problems}");
+                assert!(problems.to_string().contains("tasks/v1/tasks.proto:"), "{problems}");
+            }
+            other => panic!("{before} to {after}: {other:?}"),
+        }
+    }
+    world.get(&old, &user, id).await.expect("the older contract goes on");
+    let grown =
+        TASKS.replace(weight, "reserved 10;").replace("string kind = 13", "string more = 30;\n  string kind = 13");
+    let new = world.load_tasks(&grown).await.expect("nothing is broken");
+    world.get(&new, &user, id).await.unwrap();
+    // What is held against is what was loaded last: the number stays reserved.
+    let reused = grown.replace("reserved 10;", "string other = 10;");
+    assert!(matches!(world.load_tasks(&reused).await, Err(LoadError::Breaking(_))));
+}

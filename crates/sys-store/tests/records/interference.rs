@@ -8,7 +8,7 @@ use sys_contract::{
     model::{Role, Verb},
 };
 use sys_policy::Caller;
-use sys_store::{ListRequest, Table};
+use sys_store::{ListRequest, Table, engine::CommitError};
 
 const REQUESTS: [(&str, &str); 9] = [
     ("", ""),
@@ -101,4 +101,38 @@ async fn rows_and_fields_that_a_caller_may_not_read_do_not_move_his_answers() {
     let new = fuller.world.task(&fuller.table, 1, &[("title", text("x")), ("published", Value::Bool(true))]);
     fuller.world.create(&fuller.table, &fuller.author, new).await.unwrap();
     assert_ne!(plain.answers().await, fuller.answers().await);
+}
+
+/// A transaction conflicts with what is written into what it has read, so a conflict shows what a list walked through.
+#[tokio::test]
+async fn a_list_walks_through_what_its_caller_holds_and_nothing_else() {
+    let set = set_up().await;
+    let admin = caller(3, vec![set.world.at_org(Role::Admin, 0)]);
+    let walks = async |caller: &Caller, filter: &str, project: usize, title: &str| {
+        let mut open = set.world.begin().await;
+        let request = ListRequest {
+            org_id: set.world.org_text(0),
+            filter: filter.to_owned(),
+            page_size: 100,
+            ..ListRequest::default()
+        };
+        open.confined(&set.table, caller).list(&request).await.unwrap();
+        open.put_row(sys_store::SystemKind::Progress, b"anything", Vec::new()).await.unwrap();
+        let new = set.world.task(&set.table, project, &[("title", text(title))]);
+        set.world.create(&set.table, &set.author, new).await.unwrap();
+        match open.commit().await {
+            Ok(_) => false,
+            Err(CommitError::Conflict) => true,
+            Err(error) => panic!("{error}"),
+        }
+    };
+    // A user of one project: no unpublished note of another project is on his way, even if it has the word that he seeks.
+    for filter in ["", "title.startsWith(\"plan of\")", "published"] {
+        assert!(!walks(&set.user, filter, 1, "plan of the hidden").await, "{filter}");
+        assert!(walks(&set.user, filter, 0, "plan of his own").await, "{filter}");
+    }
+    // Whoever sees the whole org is led by the index alone.
+    assert!(walks(&set.author, "title.startsWith(\"plan of\")", 1, "plan of all").await);
+    assert!(!walks(&set.author, "title.startsWith(\"plan of\")", 1, "else").await);
+    assert!(walks(&admin, "", 1, "else").await);
 }

@@ -1,5 +1,13 @@
 //! The record layer from outside, on each engine: what a caller sees, what stands on disk, what two transactions may do.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "all of this is a test"
+)]
+
 mod conflicts;
 mod evolution;
 mod harness;

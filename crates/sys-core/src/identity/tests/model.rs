@@ -35,19 +35,19 @@ enum Deed {
 }
 
 fn deed() -> impl Strategy<Value = (usize, Deed)> {
-    let any = || 0_usize..12;
+    let one = || 0_usize..12;
     let deed = prop_oneof![
-        4 => (any(), any(), any()).prop_map(|(whom, scope, role)| Deed::Invite { whom, scope, role }),
-        6 => any().prop_map(|which| Deed::Accept { which }),
-        1 => any().prop_map(|which| Deed::Withdraw { which }),
-        6 => (any(), any(), any(), prop::bool::weighted(0.2))
+        4 => (one(), one(), one()).prop_map(|(whom, scope, role)| Deed::Invite { whom, scope, role }),
+        6 => one().prop_map(|which| Deed::Accept { which }),
+        1 => one().prop_map(|which| Deed::Withdraw { which }),
+        6 => (one(), one(), one(), prop::bool::weighted(0.2))
             .prop_map(|(whom, scope, role, ends)| Deed::Assign { whom, scope, role, ends }),
-        4 => (any(), any()).prop_map(|(whom, scope)| Deed::Revoke { whom, scope }),
-        2 => (any(), any(), any::<bool>()).prop_map(|(whom, org, suspend)| Deed::Suspend { whom, org, suspend }),
-        3 => (any(), any()).prop_map(|(whom, org)| Deed::Remove { whom, org }),
-        1 => any().prop_map(|scope| Deed::Join { scope }),
-        1 => (any(), any::<bool>()).prop_map(|(whom, disable)| Deed::Disable { whom, disable }),
-        1 => any().prop_map(|whom| Deed::Delete { whom }),
+        4 => (one(), one()).prop_map(|(whom, scope)| Deed::Revoke { whom, scope }),
+        2 => (one(), one(), any::<bool>()).prop_map(|(whom, org, suspend)| Deed::Suspend { whom, org, suspend }),
+        3 => (one(), one()).prop_map(|(whom, org)| Deed::Remove { whom, org }),
+        1 => one().prop_map(|scope| Deed::Join { scope }),
+        1 => (one(), any::<bool>()).prop_map(|(whom, disable)| Deed::Disable { whom, disable }),
+        1 => one().prop_map(|whom| Deed::Delete { whom }),
     ];
     (0..PEOPLE, deed)
 }

@@ -1,0 +1,140 @@
+//! The shape of a module's messages as it was last loaded, so that the next contract is held against it.
+//!
+//! Kept are descriptors without options and comments, and by which fields records are placed. It is read back without the
+//! loader: one that has become stricter must not keep a server from its data.
+
+use crate::{
+    open::Open,
+    refused::{LoadError, StoreError},
+    system::SystemKind,
+};
+use prost::Message;
+use prost_reflect::{DescriptorPool, FieldDescriptor, MessageDescriptor};
+use prost_types::FileDescriptorSet;
+use std::sync::Arc;
+use sys_contract::{
+    breaking_changes,
+    model::{Contract, Home, Record},
+    problem::{Place, Problems},
+};
+
+/// Whether a module's shape is kept already.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kept {
+    /// As it is in the contract.
+    Same,
+    /// Not yet, or as an older contract had it.
+    Otherwise,
+}
+
+/// The row of a module.
+#[derive(Clone, PartialEq, prost::Message)]
+struct ShapeRow {
+    /// The module's files and all that they import.
+    #[prost(message, optional, tag = "1")]
+    descriptors: Option<FileDescriptorSet>,
+    /// Which of them are the module's own.
+    #[prost(string, repeated, tag = "2")]
+    files: Vec<String>,
+    #[prost(message, repeated, tag = "3")]
+    records: Vec<RecordShape>,
+}
+
+/// How the records of a type are kept. Fields by number, 0 for none.
+#[derive(Clone, PartialEq, prost::Message)]
+struct RecordShape {
+    #[prost(string, tag = "1")]
+    message: String,
+    #[prost(string, tag = "2")]
+    table: String,
+    #[prost(bool, tag = "3")]
+    global: bool,
+    #[prost(uint32, tag = "4")]
+    org: u32,
+    #[prost(uint32, tag = "5")]
+    project: u32,
+    #[prost(uint32, tag = "6")]
+    owner: u32,
+}
+
+impl Open {
+    /// Refuses a contract that breaks what is stored under the last one.
+    pub(crate) async fn check_shape(&mut self, contract: &Contract) -> Result<Kept, LoadError> {
+        let Some(row) = self.row(SystemKind::Contract, contract.module.as_bytes()).await? else {
+            return Ok(Kept::Otherwise);
+        };
+        let kept = ShapeRow::decode(row.as_slice()).map_err(|error| unreadable(&error.to_string()))?;
+        if kept == ShapeRow::of(contract)? {
+            return Ok(Kept::Same);
+        }
+        match breaking_changes(&kept.contract(&contract.module)?, contract) {
+            problems if problems.is_empty() => Ok(Kept::Otherwise),
+            problems => Err(LoadError::Breaking(Problems(problems))),
+        }
+    }
+
+    /// Keeps a contract's shape.
+    pub(crate) async fn keep_shape(&mut self, contract: &Contract) -> Result<(), StoreError> {
+        let row = ShapeRow::of(contract)?.encode_to_vec();
+        self.put_row(SystemKind::Contract, contract.module.as_bytes(), row).await
+    }
+}
+
+impl ShapeRow {
+    fn of(contract: &Contract) -> Result<Self, StoreError> {
+        // Read as plain descriptors, which drops the options of ours and of protovalidate.
+        let mut descriptors = FileDescriptorSet::decode(contract.pool.encode_to_vec().as_slice())
+            .map_err(|error| unreadable(&error.to_string()))?;
+        descriptors.file.iter_mut().for_each(|file| file.source_code_info = None);
+        let number = |field: &Option<FieldDescriptor>| field.as_ref().map_or(0, FieldDescriptor::number);
+        let record = |record: &Record| RecordShape {
+            message: record.message.full_name().to_owned(),
+            table: record.table.clone(),
+            global: record.home == Home::Global,
+            org: number(&record.org),
+            project: number(&record.project),
+            owner: number(&record.owner),
+        };
+        let records = contract.records.iter().map(record).collect();
+        Ok(Self { descriptors: Some(descriptors), files: contract.files.clone(), records })
+    }
+
+    /// A contract of this shape, with neither rules nor methods.
+    fn contract(&self, module: &str) -> Result<Contract, StoreError> {
+        let descriptors = self.descriptors.clone().unwrap_or_default();
+        let pool =
+            DescriptorPool::from_file_descriptor_set(descriptors).map_err(|error| unreadable(&error.to_string()))?;
+        let mut records = Vec::with_capacity(self.records.len());
+        for record in &self.records {
+            let message = pool.get_message_by_name(&record.message).ok_or_else(|| unreadable(&record.message))?;
+            records.push(record.record(message).ok_or_else(|| unreadable(&record.message))?);
+        }
+        let (module, files) = (module.to_owned(), self.files.clone());
+        Ok(Contract { module, built_in: false, pool, files, services: Vec::new(), records })
+    }
+}
+
+impl RecordShape {
+    fn record(&self, message: MessageDescriptor) -> Option<Record> {
+        let file: Arc<str> = message.parent_file().name().into();
+        Some(Record {
+            prefix: String::new(),
+            comment: String::new(),
+            table: self.table.clone(),
+            home: if self.global { Home::Global } else { Home::Org },
+            id: message.get_field_by_name("id")?,
+            etag: None,
+            org: message.get_field(self.org),
+            project: message.get_field(self.project),
+            owner: message.get_field(self.owner),
+            allow: Vec::new(),
+            fields: Vec::new(),
+            place: Place { file, line: 0, column: 0 },
+            message,
+        })
+    }
+}
+
+fn unreadable(what: &str) -> StoreError {
+    StoreError::Catalog { what: format!("the shape of a contract: {what}") }
+}
