@@ -15,6 +15,20 @@ const FILES: [&str; 5] = [
     "sys/account/v1/project.proto",
 ];
 
+/// What holds a password or token: `wire` writes their Debug by hand.
+const WITHOUT_DEBUG: [&str; 10] = [
+    "sys.account.v1.RegisterRequest",
+    "sys.account.v1.VerifyEmailRequest",
+    "sys.account.v1.LoginRequest",
+    "sys.account.v1.TokenPair",
+    "sys.account.v1.RefreshRequest",
+    "sys.account.v1.ResetPasswordRequest",
+    "sys.account.v1.SetupRequest",
+    "sys.account.v1.CreateAccountRequest",
+    "sys.account.v1.AcceptInvitationRequest",
+    "sys.account.v1.DeclineInvitationRequest",
+];
+
 fn main() -> Result<(), Box<dyn Error>> {
     for file in FILES.into_iter().chain(["sys/policy/v1/policy.proto"]) {
         println!("cargo:rerun-if-changed={PROTO_ROOT}/{file}");
@@ -22,10 +36,12 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut files = ChainFileResolver::new();
     files.add(IncludeFileResolver::new(PROTO_ROOT.into()));
     files.add(GoogleFileResolver::new());
-    files.add(DescriptorSetFileResolver::decode(prost_protovalidate_types::DESCRIPTOR_POOL.encode_to_vec().as_slice())?);
+    files
+        .add(DescriptorSetFileResolver::decode(prost_protovalidate_types::DESCRIPTOR_POOL.encode_to_vec().as_slice())?);
     let set = Compiler::with_file_resolver(files).include_imports(true).open_files(FILES)?.file_descriptor_set();
     prost_build::Config::new()
         .enable_type_names()
+        .skip_debug(WITHOUT_DEBUG)
         .extern_path(".sys.policy.v1", "::sys_core::identity::wire::policy")
         .compile_fds(set)?;
     Ok(())

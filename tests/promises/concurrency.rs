@@ -8,7 +8,7 @@ use std::{
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
 };
-use sys_tests::{Client, TestServer, World, eventually};
+use sys_tests::{Client, World, eventually};
 use tokio::task::JoinSet;
 
 const CREATE: &str = "notes.v1.NoteService/CreateNote";

@@ -1,75 +1,98 @@
-//! The matrix, called for real: each method of each contract, as each person of a small world, on targets in the person's
-//! own org and in another one. The outcome of every call stands in `matrix.txt`, which is read as a diff.
+//! The matrix, called for real: each method of each contract, as each person of a small world, on what lies in the person's
+//! own org and in another one. The outcome of every call stands in `matrix.txt`, which is read as a diff; each is also held
+//! against the rules as `sys-policy` decides them by itself.
 //!
-//! `UPDATE_GOLDEN=1 cargo test -p sys-tests matrix` writes it anew. A method without a line, and a caller who may call but is
-//! told that the request is invalid, fail the test: then [`request_for`] has no case for it.
+//! `UPDATE_GOLDEN=1 cargo test -p sys-tests matrix` writes it anew. A method without a request in `requests` fails
+//! the test, and so does a caller who is let in but is told that his request is invalid: then its request there is wrong.
 
-use serde_json::{Map, Value, json};
-use std::{collections::BTreeMap, fmt::Write as _, fs, path::Path};
-use sys_contract::model::Contract;
-use sys_tests::{Client, Options, PASSWORD, Person, TestServer, World, workspace};
+mod oracle;
+mod requests;
+mod setting;
 
-/// Somebody who calls.
-struct Who<'a> {
-    name: &'static str,
-    client: Client,
-    person: Option<&'a Person>,
-}
+use crate::rules::contracts;
+use oracle::Oracle;
+use requests::{Case, Traces, names_a_place, request_for};
+use setting::{Place, Setting};
+use std::{collections::BTreeMap, fmt::Write as _};
+use sys_contract::model::Method;
+use sys_tests::{Answer, TestServer, compare_golden};
 
-/// What stands where: ids in one org.
-#[derive(Clone)]
-struct Place {
-    org: String,
-    project: String,
-    note: String,
-    /// A member of the org whom it manages.
-    account: String,
-    invitation: String,
-}
+/// What the callers of one method on one target came to: the outcome, and who had it.
+type Outcomes = BTreeMap<String, Vec<&'static str>>;
 
 #[tokio::test]
-async fn every_method_answers_each_caller_as_the_matrix_says() {
-    let (server, world) = World::start().await;
-    let north = fill(&server, &world, &world.north, "north").await;
-    let south = fill(&server, &world, &world.south, "south").await;
-    let unverified = unverified(&server).await;
-    let contracts = contracts(&server);
-    let kept = server.stop().await.expect("a directory of its own");
-
+async fn every_method_answers_each_caller_as_the_rules_say() {
+    let contracts = contracts();
+    let setting = Setting::build(&contracts).await;
+    let oracle = Oracle::new(&contracts);
+    let mut desk = Desk { setting: &setting, server: setting.serve().await, spoiled: false };
     let mut matrix = String::new();
-    for contract in &contracts {
-        for method in contract.services.iter().flat_map(|service| &service.methods) {
-            for (where_, place) in [("own", &north), ("other", &south)] {
-                let mut line = BTreeMap::<&str, Vec<&str>>::new();
-                let copies = !is_read(&method.path);
-                let mut running = None;
-                for number in 0..PEOPLE {
-                    // A call that changes something is made on a copy of its own.
-                    let server = match running.take() {
-                        Some(server) if !copies => server,
-                        _ => copy_of(kept.path()).await,
-                    };
-                    let who = &people(&server, &world, &unverified)[number];
-                    let body = request_for(&method.path, place, who);
-                    let answer = who.client.call(&method.path, body.clone()).await;
-                    let outcome = outcome(&answer);
-                    assert_ne!(outcome, "invalid_argument", "{} as {}: {body} {}", method.path, who.name, answer.body);
-                    line.entry(outcome).or_default().push(who.name);
-                    if copies {
-                        server.stop().await;
-                    } else {
-                        running = Some(server);
-                    }
-                }
-                if let Some(server) = running {
-                    server.stop().await;
-                }
-                writeln!(matrix, "{} on {where_}", method.path).expect("a string");
-                for (outcome, names) in line {
-                    writeln!(matrix, "  {outcome:<18} {}", names.join(" ")).expect("a string");
-                }
+    let mut uncovered = Vec::new();
+    for method in contracts.iter().flat_map(|contract| &contract.services).flat_map(|service| &service.methods) {
+        let places = [("own", &setting.own), ("other", &setting.other)];
+        for (name, place) in places.into_iter().take(if names_a_place(&method.path) { 2 } else { 1 }) {
+            match desk.call_as_everybody(&oracle, method, place).await {
+                Some(outcomes) => write(&mut matrix, method, name, outcomes),
+                None => uncovered.push(&method.path),
             }
         }
     }
-    compare(&workspace().join("tests/promises/matrix.txt"), &matrix);
+    desk.server.stop().await;
+    assert!(uncovered.is_empty(), "methods without a request: {uncovered:?}");
+    compare_golden("tests/promises/matrix.txt", &matrix);
+}
+
+/// Where callers come to, one after the other. Whoever leaves traces that the next one would see, spoils it: then the next
+/// one finds a server on a fresh copy of the data.
+struct Desk<'a> {
+    setting: &'a Setting,
+    server: TestServer,
+    spoiled: bool,
+}
+
+impl Desk<'_> {
+    /// Calls a method as everybody; `None` if nobody knows what to ask.
+    async fn call_as_everybody(&mut self, oracle: &Oracle<'_>, method: &Method, place: &Place) -> Option<Outcomes> {
+        let mut outcomes = Outcomes::new();
+        let mut touched = false;
+        for who in &self.setting.people {
+            let case = request_for(&method.path, place, who, self.setting)?;
+            if self.spoiled {
+                self.start_afresh().await;
+            }
+            let answer = who.client.at(self.server.addr).call(&method.path, case.body.clone()).await;
+            let outcome = outcome(&answer, &case);
+            oracle.judge(method, who, place, &case, &outcome, self.server.now_unix_s());
+            assert!(!outcome.starts_with("invalid_argument"), "{} as {}: {}", method.path, who.name, answer.body);
+            outcomes.entry(outcome).or_default().push(who.name);
+            self.spoiled = answer.is_ok() && case.traces == Traces::ForOthers;
+            touched |= answer.is_ok() && case.traces == Traces::ForTheCaller;
+        }
+        self.spoiled |= touched;
+        Some(outcomes)
+    }
+
+    async fn start_afresh(&mut self) {
+        let fresh = self.setting.serve().await;
+        std::mem::replace(&mut self.server, fresh).stop().await;
+        self.spoiled = false;
+    }
+}
+
+/// `ok`, or the code and reason of the refusal; of a list also whether it shows what it was asked for.
+fn outcome(answer: &Answer, case: &Case) -> String {
+    if !answer.is_ok() {
+        return format!("{} {}", answer.code(), answer.reason());
+    }
+    let Some((items, id)) = &case.looks_for else { return "ok".to_owned() };
+    let shown = answer.body[*items].as_array().is_some_and(|items| items.iter().any(|item| item["id"] == id.as_str()));
+    if shown { "ok, shown".to_owned() } else { "ok, not shown".to_owned() }
+}
+
+fn write(matrix: &mut String, method: &Method, place: &str, outcomes: Outcomes) {
+    let on = if names_a_place(&method.path) { format!(" on {place}") } else { String::new() };
+    writeln!(matrix, "{}{on}", method.path).expect("a string");
+    for (outcome, names) in outcomes {
+        writeln!(matrix, "  {outcome:<36} {}", names.join(" ")).expect("a string");
+    }
 }

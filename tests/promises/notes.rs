@@ -1,7 +1,7 @@
 //! The example module: a contract without a line of code.
 
 use serde_json::{Value, json};
-use sys_tests::{Person, TestServer, World};
+use sys_tests::{Person, World};
 
 const CREATE: &str = "notes.v1.NoteService/CreateNote";
 const GET: &str = "notes.v1.NoteService/GetNote";

@@ -12,12 +12,7 @@ use crate::{
 };
 use std::sync::Arc;
 use sys_contract::id::{AccountId, OrgId};
-use sys_core::{
-    call::Call,
-    password::Password,
-    records::Query,
-    refusal::Refusal,
-};
+use sys_core::{call::Call, password::Password, records::Query, refusal::Refusal};
 
 pub(crate) fn register(registry: &mut Registry<'_>) {
     registry.unary("sys.account.v1.AccountService/CreateAccount", create);
@@ -29,6 +24,8 @@ pub(crate) fn register(registry: &mut Registry<'_>) {
 
 async fn create(module: Arc<AccountModule>, call: Call, request: CreateAccountRequest) -> Result<Account, Refusal> {
     let email = request::email(&request.email, "email")?;
+    // Who makes accounts learns which addresses have one: not many of them.
+    call.throttle_sign_in(email.as_str())?;
     let managed_by = request::optional_id::<OrgId>(&request.managed_by_org_id, "managed_by_org_id")?;
     let password = match request.password.is_empty() {
         true => None,
@@ -118,7 +115,9 @@ mod tests {
         let rules = Rules::compile(&contract).unwrap();
         let index = contract.records.iter().position(|record| record.message.name() == "Account").unwrap();
         let long = "x".repeat(254);
-        for text in ["ada", "\") || true || (\"", "a\\", "a\"b", "\u{1}\u{7f}\u{85}", "a\nb\r\tc", "{{}}", "ünïcödé 🦀", &long] {
+        for text in
+            ["ada", "\") || true || (\"", "a\\", "a\"b", "\u{1}\u{7f}\u{85}", "a\nb\r\tc", "{{}}", "ünïcödé 🦀", &long]
+        {
             let filter = format!("display_name.startsWith({})", literal(text));
             let filter = rules.record(index).filter(&filter).unwrap_or_else(|error| panic!("{text:?}: {error}"));
             // The whole text went into one comparison: its own value passes and another does not.

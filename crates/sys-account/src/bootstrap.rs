@@ -17,13 +17,13 @@ use sys_contract::{
     id::{AccountId, OrgId, ProjectId},
     model::Role,
 };
+use sys_core::Entropy;
 use sys_core::{
     identity::{Email, Identity, Importer, Scope},
     outbox::Effect,
     password::{Password, StoredPassword},
     refusal::Refusal,
 };
-use sys_core::Entropy;
 use zeroize::Zeroizing;
 
 /// Letters of a password that is drawn: 20 of 32 different ones, 100 bits.
@@ -105,7 +105,13 @@ pub async fn prepare(file: BootstrapFile, identity: &Identity, entropy: &dyn Ent
 
 /// Writes what a file brings. The transaction of `importer` is still to be committed by whoever began it.
 pub async fn import(mut importer: Importer<'_>, prepared: &Prepared, server: &str) -> Result<Imported, Refusal> {
-    let mut import = Import { importer: &mut importer, server, done: Imported::default(), orgs: BTreeMap::new(), projects: BTreeMap::new() };
+    let mut import = Import {
+        importer: &mut importer,
+        server,
+        done: Imported::default(),
+        orgs: BTreeMap::new(),
+        projects: BTreeMap::new(),
+    };
     import.orgs(&prepared.file).await?;
     import.projects(&prepared.file).await?;
     for (user, password) in prepared.file.users.iter().zip(&prepared.passwords) {
@@ -117,6 +123,38 @@ pub async fn import(mut importer: Importer<'_>, prepared: &Prepared, server: &st
     }));
     importer.finish().await?;
     Ok(done)
+}
+
+/// Somebody of a file, and a project that he may write into today.
+#[derive(Debug)]
+pub struct Somebody<'f> {
+    /// As the file has him.
+    pub user: &'f BootstrapUser,
+    /// The project's org.
+    pub org: OrgId,
+    /// The project.
+    pub project: ProjectId,
+}
+
+/// The first of the file's accounts that holds USER or more in one of its projects, for whoever tries the server out.
+pub async fn somebody<'f>(
+    importer: &mut Importer<'_>,
+    file: &'f BootstrapFile,
+) -> Result<Option<Somebody<'f>>, Refusal> {
+    for user in &file.users {
+        for binding in &user.bindings {
+            let Some(project) = &binding.project_name else { continue };
+            let org = importer.imported(&org_key(&binding.org_name)).await?.map(OrgId::from_record);
+            let project = importer.imported(&project_key(project)).await?.map(ProjectId::from_record);
+            let (Some(org), Some(project)) = (org, project) else { continue };
+            let Some((account, _)) = importer.account_of(&Email::from(&user.email.value), org).await? else { continue };
+            let held = importer.held(account, Scope::Project(org, project)).await?;
+            if held.is_some_and(|held| held.role >= Role::User && !held.suspended) {
+                return Ok(Some(Somebody { user, org, project }));
+            }
+        }
+    }
+    Ok(None)
 }
 
 /// An import that runs. Orgs and projects are known by their names in the file; one that is closed or deleted since an
@@ -133,7 +171,7 @@ impl Import<'_, '_> {
     async fn orgs(&mut self, file: &BootstrapFile) -> Result<(), Refusal> {
         for org in &file.orgs {
             let name = &org.name.value;
-            let key = format!("org/{name}");
+            let key = org_key(name);
             let id = match self.importer.imported(&key).await? {
                 Some(id) => {
                     self.done.already_there += 1;
@@ -158,7 +196,9 @@ impl Import<'_, '_> {
             self.orgs.insert(name.clone(), id);
             match id {
                 Some(id) => self.invite(&Email::from(&org.creator.value), Scope::Org(id), name, None).await?,
-                None => self.done.skipped.push(format!("the org `{name}` (line {}): it was closed since", org.name.line)),
+                None => {
+                    self.done.skipped.push(format!("the org `{name}` (line {}): it was closed since", org.name.line))
+                }
             }
         }
         Ok(())
@@ -178,7 +218,7 @@ impl Import<'_, '_> {
                 self.done.skipped.push(format!("the project `{name}` (line {}): its org is closed", project.name.line));
                 continue;
             };
-            let key = format!("project/{name}");
+            let key = project_key(name);
             let id = match self.importer.imported(&key).await? {
                 Some(id) => {
                     self.done.already_there += 1;
@@ -207,7 +247,10 @@ impl Import<'_, '_> {
                     let creator = Email::from(&project.creator.value);
                     self.invite(&creator, Scope::Project(org, id), org_name, Some(name)).await?;
                 }
-                None => self.done.skipped.push(format!("the project `{name}` (line {}): it was deleted since", project.name.line)),
+                None => self
+                    .done
+                    .skipped
+                    .push(format!("the project `{name}` (line {}): it was deleted since", project.name.line)),
             }
         }
         Ok(())
@@ -218,7 +261,9 @@ impl Import<'_, '_> {
             user.bindings.iter().filter_map(|binding| Some((binding, self.scope_of(binding)?))).collect();
         let email = Email::from(&user.email.value);
         let Some((_, first)) = scopes.first() else {
-            self.done.skipped.push(format!("an account (line {}): the orgs and projects of its roles are gone", user.email.line));
+            self.done
+                .skipped
+                .push(format!("an account (line {}): the orgs and projects of its roles are gone", user.email.line));
             return Ok(());
         };
         let account = self.account(user, &email, first.org(), password).await?;
@@ -327,6 +372,16 @@ impl Import<'_, '_> {
 
 /// The module whose tables an import writes to.
 pub const RECORDS_OF: &str = module::NAME;
+
+/// What an import remembers an org by.
+fn org_key(name: &str) -> String {
+    format!("org/{name}")
+}
+
+/// What an import remembers a project by.
+fn project_key(name: &str) -> String {
+    format!("project/{name}")
+}
 
 fn scope_key(scope: Scope) -> String {
     scope.project().map_or_else(|| scope.org().to_string(), |project| project.to_string())

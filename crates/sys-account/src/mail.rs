@@ -11,79 +11,114 @@ use sys_core::{
 /// To who has just registered, or did before and asks again.
 pub(crate) fn verify(to: &Email, server: &str, token: &TokenSecret) -> Effect {
     let token = token.text();
-    effect(to, "Prove your address", format!(
-        "Somebody, probably you, registered an account with this address at\n{server}\n\n\
+    effect(
+        to,
+        "Prove your address",
+        format!(
+            "Somebody, probably you, registered an account with this address at\n{server}\n\n\
          To prove that the address is yours, show this token together with the\n\
          password that you chose when you registered:\n\n  {}\n\n\
          With the command line:\n\n  sys auth verify-email --token {}\n\n\
          The token is good for 24 hours. If it was not you, do nothing: without\n\
          this mail nobody can use the account.\n",
-        &*token, &*token,
-    ))
+            &*token, &*token,
+        ),
+    )
 }
 
 /// To the owner of an address that somebody tried to register again.
 pub(crate) fn registered_already(to: &Email, server: &str) -> Effect {
-    effect(to, "You have an account already", format!(
-        "Somebody, probably you, tried to register this address at\n{server}\n\n\
+    effect(
+        to,
+        "You have an account already",
+        format!(
+            "Somebody, probably you, tried to register this address at\n{server}\n\n\
          It has an account already, and nothing was changed. If you forgot your\n\
          password, ask for a new one:\n\n  sys auth forgot-password --email YOUR-ADDRESS\n",
-    ))
+        ),
+    )
 }
 
 /// To who forgot a password.
 pub(crate) fn reset(to: &Email, server: &str, token: &TokenSecret) -> Effect {
     let token = token.text();
-    effect(to, "Choose a new password", format!(
-        "Somebody, probably you, forgot the password of the account with this\naddress at {server}\n\n\
+    effect(
+        to,
+        "Choose a new password",
+        format!(
+            "Somebody, probably you, forgot the password of the account with this\naddress at {server}\n\n\
          To choose a new one, show this token:\n\n  {}\n\n\
          With the command line:\n\n  sys auth reset-password --token {}\n\n\
          The token is good for one hour. If it was not you, do nothing: your\n\
          password stays as it is.\n",
-        &*token, &*token,
-    ))
+            &*token, &*token,
+        ),
+    )
 }
 
 /// To the owner of an address without an account, for which somebody asked for a new password.
 pub(crate) fn no_account(to: &Email, server: &str) -> Effect {
-    effect(to, "No password to choose", format!(
-        "Somebody, probably you, asked for a new password for this address at\n{server}\n\n\
+    effect(
+        to,
+        "No password to choose",
+        format!(
+            "Somebody, probably you, asked for a new password for this address at\n{server}\n\n\
          No account that could log in has this address, or several mails with a\n\
          token are on their way already. Perhaps you registered with another one.\n",
-    ))
+        ),
+    )
 }
 
 /// To who chose a new password.
 pub(crate) fn password_changed(to: &Email, server: &str) -> Effect {
-    effect(to, "Your password was changed", format!(
-        "The password of the account with this address at\n{server}\nwas changed, and all its sessions were ended.\n\n\
+    effect(
+        to,
+        "Your password was changed",
+        format!(
+            "The password of the account with this address at\n{server}\nwas changed, and all its sessions were ended.\n\n\
          If it was not you, ask for a new password now: somebody else reads your\nmail.\n",
-    ))
+        ),
+    )
 }
 
 /// To who was given an account.
 pub(crate) fn welcome(to: &Email, server: &str, token: &TokenSecret) -> Effect {
     let token = token.text();
-    effect(to, "An account was made for you", format!(
-        "An account with this address was made for you at\n{server}\n\n\
+    effect(
+        to,
+        "An account was made for you",
+        format!(
+            "An account with this address was made for you at\n{server}\n\n\
          To choose its password, show this token:\n\n  {}\n\n\
          With the command line:\n\n  sys auth reset-password --token {}\n\n\
          The token is good for 24 hours. Later, ask for a new password.\n",
-        &*token, &*token,
-    ))
+            &*token, &*token,
+        ),
+    )
 }
 
 /// To who is invited into an org, or one of its projects.
-pub(crate) fn invitation(to: &Email, server: &str, org: &str, project: Option<&str>, role: &str, token: &TokenSecret) -> Effect {
+pub(crate) fn invitation(
+    to: &Email,
+    server: &str,
+    org: &str,
+    project: Option<&str>,
+    role: &str,
+    token: &TokenSecret,
+) -> Effect {
     let token = token.text();
     // Names are what other people wrote: on a line of their own, and short.
     let place = project.map_or_else(|| one_line(org), |project| format!("{} / {}", one_line(org), one_line(project)));
-    effect(to, "You are invited", format!(
-        "You are invited at {server}\n\n  as {role} into: {place}\n\n\
+    effect(
+        to,
+        "You are invited",
+        format!(
+            "You are invited at {server}\n\n  as {role} into: {place}\n\n\
          Log in (or register first), then accept:\n\n  sys membership accept-invitation --token {}\n\n\
          The invitation is good for 14 days. To decline, do nothing.\n",
-        &*token,
-    ))
+            &*token,
+        ),
+    )
 }
 
 /// Most letters of a name in a mail.
@@ -115,17 +150,27 @@ mod tests {
         let name = "Harbour\n\nYour password has expired, send it to x\r\n";
         let text = text_of(invitation(&to, "https://s.example", name, None, "ADMIN", &token));
         assert!(text.contains("into: HarbourYour password has expired"), "{text}");
-        assert_eq!(text.lines().count(), text_of(invitation(&to, "https://s.example", "x", None, "ADMIN", &token)).lines().count());
+        assert_eq!(
+            text.lines().count(),
+            text_of(invitation(&to, "https://s.example", "x", None, "ADMIN", &token)).lines().count()
+        );
     }
 
     #[test]
     fn a_mail_has_no_link_with_its_token() {
         let to = Email::assume_canonical("ada@example.org");
         let token = TokenSecret::new([7; 32]);
-        for effect in [verify(&to, "https://s.example", &token), reset(&to, "https://s.example", &token), welcome(&to, "https://s.example", &token)] {
+        for effect in [
+            verify(&to, "https://s.example", &token),
+            reset(&to, "https://s.example", &token),
+            welcome(&to, "https://s.example", &token),
+        ] {
             let text = text_of(effect);
             assert!(text.contains(&*token.text()));
-            assert!(text.split_whitespace().all(|word| !(word.contains("://") && word.contains(&*token.text()))), "{text}");
+            assert!(
+                text.split_whitespace().all(|word| !(word.contains("://") && word.contains(&*token.text()))),
+                "{text}"
+            );
         }
     }
 }

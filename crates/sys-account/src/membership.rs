@@ -7,11 +7,11 @@ use crate::{
     org::open_org,
     request,
     wire::{
-        AcceptInvitationRequest, Account, AssignRoleRequest, Binding, DeclineInvitationRequest, Invitation, InviteRequest,
-        ListInvitationsRequest, ListInvitationsResponse, ListMembershipsRequest, ListMembershipsResponse,
-        ListMyInvitationsRequest, ListMyInvitationsResponse, ListRolesRequest, ListRolesResponse, Membership, Org,
-        Project, RemoveMembershipRequest, ResumeMembershipRequest, RevokeRoleRequest, SuspendMembershipRequest,
-        WithdrawInvitationRequest,
+        AcceptInvitationRequest, Account, AssignRoleRequest, Binding, DeclineInvitationRequest, Invitation,
+        InviteRequest, ListInvitationsRequest, ListInvitationsResponse, ListMembershipsRequest,
+        ListMembershipsResponse, ListMyInvitationsRequest, ListMyInvitationsResponse, ListRolesRequest,
+        ListRolesResponse, Membership, Org, Project, RemoveMembershipRequest, ResumeMembershipRequest,
+        RevokeRoleRequest, SuspendMembershipRequest, WithdrawInvitationRequest,
     },
 };
 use std::sync::Arc;
@@ -41,6 +41,8 @@ pub(crate) fn register(registry: &mut Registry<'_>) {
 
 async fn invite(module: Arc<AccountModule>, call: Call, request: InviteRequest) -> Result<Invitation, Refusal> {
     let email = request::email(&request.email, "email")?;
+    // Each call is a mail to that address.
+    call.throttle_sign_in(email.as_str())?;
     let role = request::role(request.role, "role")?;
     let org = open_org(&call, request::id(&request.org_id, "org_id")?).await?;
     let scope = request::scope_of(&call, &request.org_id, &request.project_id).await?;

@@ -4,9 +4,7 @@ use crate::{
     mail,
     module::{AccountModule, Registry},
     request,
-    wire::{
-        CreateOrgRequest, DeleteOrgRequest, ListOtherOrgsRequest, ListOtherOrgsResponse, Org, Project,
-    },
+    wire::{CreateOrgRequest, DeleteOrgRequest, ListOtherOrgsRequest, ListOtherOrgsResponse, Org, Project},
 };
 use std::sync::Arc;
 use sys_contract::{
@@ -32,8 +30,12 @@ pub(crate) fn register(registry: &mut Registry<'_>) {
 async fn create(module: Arc<AccountModule>, call: Call, request: CreateOrgRequest) -> Result<Org, Refusal> {
     let superadmin = module.identity.is_superadmin(&call);
     if !superadmin && !module.settings.accounts_found_orgs {
-        return Err(Refusal::new(Code::PermissionDenied, "ORGS_NOT_OPEN", "only a superadmin makes orgs on this server")
-            .help("ask the operator of the server"));
+        return Err(Refusal::new(
+            Code::PermissionDenied,
+            "ORGS_NOT_OPEN",
+            "only a superadmin makes orgs on this server",
+        )
+        .help("ask the operator of the server"));
     }
     if !superadmin && !request.admin_email.is_empty() {
         return Err(Refusal::invalid("admin_email", "you become the first admin yourself: leave it out"));
@@ -117,7 +119,8 @@ async fn delete_projects(call: &Call, org: OrgId) -> Result<(), Refusal> {
             return Ok(());
         }
     }
-    Err(Refusal::precondition("TOO_MANY", "the org has more projects than one call deletes").help("delete some of them first"))
+    Err(Refusal::precondition("TOO_MANY", "the org has more projects than one call deletes")
+        .help("delete some of them first"))
 }
 
 /// An org that the caller may see and that is not closed.

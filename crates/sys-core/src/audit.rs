@@ -16,19 +16,23 @@ use std::{
     time::Duration,
 };
 use sys_contract::id::{AccountId, OrgTag, RecordId};
+use sys_keys::Entropy;
 use sys_policy::{Caller, Now};
 use sys_store::{LogKind, Open, Store, StoreError};
 use tokio::sync::mpsc;
 
 /// Random bytes in a leaf.
-pub(crate) const SALT_BYTES: usize = 16;
+const SALT_BYTES: usize = 16;
 
-/// Refusals that wait to be stored. Beyond it they are counted, and the count is logged.
+/// Refusals that wait to be stored, of about 400 bytes each. Beyond it they are counted.
 const MAX_WAITING: usize = 4_096;
-/// Leaves stored in one transaction.
-const MAX_BATCH: usize = 256;
-/// How long a refusal may wait for others to share its transaction.
+/// Leaves stored in one transaction: enough that all that wait are stored within a second.
+const MAX_BATCH: usize = 1_024;
+/// How long a refusal waits for others to share its transaction; so a flood makes five transactions a second and no more.
 const GATHER: Duration = Duration::from_millis(200);
+
+/// The outcome of a call that was let through.
+const OK: &str = "OK";
 
 /// What a leaf says. The message that is sealed.
 #[derive(Clone, PartialEq, Eq, prost::Message)]
@@ -60,7 +64,7 @@ pub struct Leaf {
     /// Random, so that nobody finds the leaf by guessing what has this hash.
     #[prost(bytes = "vec", tag = "10")]
     pub salt: Vec<u8>,
-    /// Refusals that were not stored since there were too many; then all else is empty.
+    /// Refusals without a leaf of their own, since there were too many; then only the time stands beside it.
     #[prost(uint64, tag = "9")]
     pub lost: u64,
 }
@@ -74,14 +78,25 @@ impl Leaf {
             method: method.to_owned(),
             account_id: caller.account().as_ref().map(AccountId::to_string).unwrap_or_default(),
             session_id: caller.session().map(|session| session.to_string()).unwrap_or_default(),
-            outcome: "OK".to_owned(),
+            outcome: OK.to_owned(),
             ..Self::default()
         }
     }
 
-    pub(crate) fn record(mut self, id: RecordId) -> Self {
-        self.records.push(id.to_bytes().to_vec());
+    /// Names these records beside those that it names already.
+    pub(crate) fn records(mut self, ids: impl IntoIterator<Item = RecordId>) -> Self {
+        for id in ids {
+            let bytes = id.to_bytes().to_vec();
+            if !self.records.contains(&bytes) {
+                self.records.push(bytes);
+            }
+        }
         self
+    }
+
+    /// Whether the call was let through.
+    pub(crate) fn is_ok(&self) -> bool {
+        self.outcome == OK
     }
 
     pub(crate) fn refused(mut self, reason: &str) -> Self {
@@ -103,77 +118,113 @@ pub fn leaf_hash(leaf: &[u8]) -> [u8; 32] {
 /// Takes refusals and stores them soon.
 #[derive(Debug, Clone)]
 pub(crate) struct Refusals {
-    waiting: mpsc::Sender<(OrgTag, Leaf)>,
+    waiting: mpsc::Sender<Waiting>,
     lost: Arc<AtomicU64>,
 }
 
+/// What the task that stores refusals is told.
+#[derive(Debug)]
+enum Waiting {
+    Refusal(OrgTag, Leaf),
+    /// Some were counted that have no leaf.
+    Lost,
+    Stop,
+}
+
+/// The task that stores refusals.
+#[derive(Debug)]
+pub(crate) struct Writing {
+    waiting: mpsc::Sender<Waiting>,
+    task: tokio::task::JoinHandle<()>,
+}
+
 impl Refusals {
-    /// Starts the task that stores them. It ends, with all stored, when the last `Refusals` is dropped.
-    pub(crate) fn start(store: Store, clock: Clock) -> (Self, tokio::task::JoinHandle<()>) {
+    /// Starts the task that stores them.
+    pub(crate) fn start(store: Store, clock: Clock) -> (Self, Writing) {
         let (waiting, receiver) = mpsc::channel(MAX_WAITING);
         let lost = Arc::new(AtomicU64::new(0));
         let task = tokio::spawn(write_refusals(store, clock, receiver, lost.clone()));
-        (Self { waiting, lost }, task)
+        (Self { waiting: waiting.clone(), lost }, Writing { waiting, task })
     }
 
     /// Leaves a leaf for the log of this org, or the system's.
     pub(crate) fn put(&self, org: OrgTag, leaf: Leaf) {
-        if self.waiting.try_send((org, leaf)).is_err() {
-            self.lost.fetch_add(1, Ordering::Relaxed);
+        if self.waiting.try_send(Waiting::Refusal(org, leaf)).is_err() {
+            self.count();
+        }
+    }
+
+    /// Counts a refusal of which there are too many for leaves of their own.
+    pub(crate) fn count(&self) {
+        if self.lost.fetch_add(1, Ordering::Relaxed) == 0 {
+            // Where the queue is full, the task is awake, and finds the count with what it stores next.
+            let _ = self.waiting.try_send(Waiting::Lost);
         }
     }
 }
 
-async fn write_refusals(
-    store: Store,
-    clock: Clock,
-    mut receiver: mpsc::Receiver<(OrgTag, Leaf)>,
-    lost: Arc<AtomicU64>,
-) {
-    while let Some(first) = receiver.recv().await {
-        let mut batch = vec![first];
-        let more = async {
-            while batch.len() < MAX_BATCH {
-                match receiver.recv().await {
-                    Some(leaf) => batch.push(leaf),
-                    None => break,
-                }
+impl Writing {
+    /// Ends the task, with all that was refused until now in the log.
+    pub(crate) async fn stop(self) {
+        // An error means that it has ended.
+        let _ = self.waiting.send(Waiting::Stop).await;
+        if self.task.await.is_err() {
+            tracing::error!("the task that writes refusals to the audit log failed");
+        }
+    }
+}
+
+async fn write_refusals(store: Store, clock: Clock, mut waiting: mpsc::Receiver<Waiting>, lost: Arc<AtomicU64>) {
+    let mut stopping = false;
+    while !stopping {
+        let Some(mut next) = waiting.recv().await else { return };
+        if !matches!(next, Waiting::Stop) {
+            tokio::time::sleep(GATHER).await;
+        }
+        let mut batch = Vec::new();
+        loop {
+            match next {
+                Waiting::Refusal(org, leaf) => batch.push((org, leaf)),
+                Waiting::Lost => {}
+                Waiting::Stop => stopping = true,
             }
-        };
-        // Either is fine: the batch is full, or the time is over.
-        let _ = tokio::time::timeout(GATHER, more).await;
-        let missing = lost.swap(0, Ordering::Relaxed);
-        if missing > 0 {
-            batch.push((OrgTag::GLOBAL, Leaf { lost: missing, ..Leaf::default() }));
+            if stopping || batch.len() >= MAX_BATCH {
+                break;
+            }
+            let Ok(another) = waiting.try_recv() else { break };
+            next = another;
         }
-        let count = batch.len();
-        if let Err(error) = write_batch(&store, &clock, batch).await {
-            tracing::error!(%error, count, "refusals could not be written to the audit log");
-            lost.fetch_add(u64::try_from(count).unwrap_or(u64::MAX), Ordering::Relaxed);
+        let (refused, missing) = (batch.len(), lost.swap(0, Ordering::Relaxed));
+        if let Err(error) = write_batch(&store, clock.now(), batch, missing).await {
+            tracing::error!(%error, refused, missing, "refusals could not be written to the audit log");
+            lost.fetch_add(missing.saturating_add(u64::try_from(refused).unwrap_or(u64::MAX)), Ordering::Relaxed);
         }
     }
 }
 
-async fn write_batch(
-    store: &Store,
-    clock: &Clock,
-    batch: Vec<(OrgTag, Leaf)>,
-) -> Result<(), Refusal> {
-    let mut open = store.begin(clock.now()).await?;
+async fn write_batch(store: &Store, now: Now, batch: Vec<(OrgTag, Leaf)>, missing: u64) -> Result<(), Refusal> {
+    let mut open = store.begin(now).await?;
     for (org, leaf) in batch {
-        let mut salt = [0; SALT_BYTES];
-        store.entropy().fill(&mut salt);
-        append(&mut open, org, &leaf, salt).await?;
+        append(&mut open, org, leaf, store.entropy().as_ref()).await?;
+    }
+    if missing > 0 {
+        let leaf = Leaf { unix_s: now.unix_s, nanos: now.nanos, lost: missing, ..Leaf::default() };
+        append(&mut open, OrgTag::GLOBAL, leaf, store.entropy().as_ref()).await?;
     }
     open.commit().await?;
     Ok(())
 }
 
 /// Adds a leaf to the log of an org, or to the system's for [`OrgTag::GLOBAL`]. It is numbered by the commit.
-pub(crate) async fn append(open: &mut Open, org: OrgTag, leaf: &Leaf, salt: [u8; SALT_BYTES]) -> Result<(), StoreError> {
-    let mut salted = leaf.clone();
-    salted.salt = salt.to_vec();
-    let leaf = salted.encode_to_vec();
+pub(crate) async fn append(
+    open: &mut Open,
+    org: OrgTag,
+    mut leaf: Leaf,
+    entropy: &dyn Entropy,
+) -> Result<(), StoreError> {
+    leaf.salt = vec![0; SALT_BYTES];
+    entropy.fill(&mut leaf.salt);
+    let leaf = leaf.encode_to_vec();
     let mut entry = leaf_hash(&leaf).to_vec();
     entry.extend_from_slice(&leaf);
     open.append(LogKind::Audit, org, entry).await

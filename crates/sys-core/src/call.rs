@@ -5,6 +5,7 @@
 //! among what the method's `elevate` lists ([`Call::elevated`]).
 
 use crate::{
+    audit::Leaf,
     clock::unix_ms,
     gate::{Gate, Identified},
     host::LoadedMethod,
@@ -13,10 +14,18 @@ use crate::{
     refusal::{Code, Refusal},
     throttle::Throttle,
 };
-use std::{fmt, net::IpAddr, ops::DerefMut, sync::Arc};
+use std::{
+    fmt,
+    net::IpAddr,
+    ops::DerefMut,
+    sync::{
+        Arc, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 use sys_contract::id::{AccountId, OrgTag, RecordId};
 use sys_keys::Entropy;
-use sys_policy::{Caller, Now};
+use sys_policy::{Caller, GrantNo, Now};
 use sys_store::{Open, Store};
 use tokio::sync::{MappedMutexGuard, Mutex, MutexGuard};
 
@@ -36,7 +45,32 @@ struct State {
     entropy: Arc<dyn Entropy>,
     throttle: Arc<Throttle>,
     transaction: Mutex<Transaction>,
+    /// Set when the attempt ends, however it does: no clone does anything from then on.
+    over: AtomicBool,
+    subject: std::sync::Mutex<Subject>,
 }
+
+/// What a call turned out to be about, as far as it is known: the part of its audit leaf that the request alone does not say.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Subject {
+    /// The records that it was judged on, and the account that signed in.
+    pub(crate) records: Vec<RecordId>,
+    /// The org that it concerns.
+    pub(crate) org: Option<OrgTag>,
+    /// The grant that allowed it.
+    pub(crate) grant: Option<GrantNo>,
+}
+
+impl Subject {
+    /// The call is judged on this record; of a record at home in an org its id says which.
+    pub(crate) fn judged_on(&mut self, id: RecordId) {
+        self.records.push(id);
+        self.org = Some(id.org).filter(|org| !org.is_global());
+    }
+}
+
+/// Ends a call when it is dropped.
+pub(crate) struct Ending(Call);
 
 /// The transaction of a call, opened at the first read.
 struct Transaction {
@@ -74,7 +108,8 @@ impl Call {
         let (store, entropy, throttle) = (gate.store.clone(), gate.entropy.clone(), gate.throttle.clone());
         let transaction =
             Mutex::new(Transaction { stage: Stage::Unopened, effects: Vec::new(), changed_identities: Vec::new() });
-        Self(Arc::new(State { caller, source, method, now, store, entropy, throttle, transaction }))
+        let (over, subject) = (AtomicBool::new(false), std::sync::Mutex::default());
+        Self(Arc::new(State { caller, source, method, now, store, entropy, throttle, transaction, over, subject }))
     }
 
     /// Who calls.
@@ -103,6 +138,9 @@ impl Call {
     /// Leaves an effect for after the commit: it is stored with the call's writes or not at all.
     pub async fn after_commit(&self, effect: Effect) -> Result<(), Refusal> {
         let mut transaction = self.0.transaction.lock().await;
+        if self.is_over() || matches!(transaction.stage, Stage::Gone) {
+            return Err(call_over());
+        }
         if transaction.effects.len() >= MAX_EFFECTS {
             return Err(Refusal::internal("too many effects in one call"));
         }
@@ -146,6 +184,9 @@ impl Call {
     /// The open transaction, opened now if it is not yet. For sys-core alone: a module's code has no way here.
     pub(crate) async fn open(&self) -> Result<impl DerefMut<Target = Open> + use<'_>, Refusal> {
         let mut transaction = self.0.transaction.lock().await;
+        if self.is_over() {
+            return Err(call_over());
+        }
         if matches!(transaction.stage, Stage::Unopened) {
             transaction.stage = Stage::Open(self.0.store.begin(self.0.now).await.map_err(Refusal::from)?);
         }
@@ -153,7 +194,7 @@ impl Call {
             Stage::Open(open) => Some(open),
             Stage::Unopened | Stage::Gone => None,
         })
-        .map_err(|_| Refusal::new(Code::Aborted, "CALL_OVER", "the call is over"))
+        .map_err(|_| call_over())
         .map(|open: MappedMutexGuard<'_, Open>| open)
     }
 
@@ -166,7 +207,29 @@ impl Call {
         }
     }
 
-    /// Ends the call: whatever clone a handler kept is dead from here on.
+    /// Notes what the call is about.
+    pub(crate) fn note(&self, note: impl FnOnce(&mut Subject)) {
+        note(&mut self.0.subject.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    /// The call's audit leaf as things stand, and the org that it concerns.
+    pub(crate) fn leaf(&self) -> (Leaf, Option<OrgTag>) {
+        let subject = self.0.subject.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let mut leaf = Leaf::new(self.0.method.path(), &self.0.caller, &self.0.now);
+        leaf.grant = subject.grant.map(|grant| grant.0);
+        (leaf.records(subject.records), subject.org)
+    }
+
+    /// Ends the call when the attempt does, also where that is dropped at its deadline.
+    pub(crate) fn ending(&self) -> Ending {
+        Ending(self.clone())
+    }
+
+    fn is_over(&self) -> bool {
+        self.0.over.load(Ordering::Acquire)
+    }
+
+    /// Takes the transaction back: whatever clone a handler kept is dead from here on.
     pub(crate) async fn finish(&self) -> Finished {
         let mut transaction = self.0.transaction.lock().await;
         let open = match std::mem::replace(&mut transaction.stage, Stage::Gone) {
@@ -179,4 +242,18 @@ impl Call {
             changed_identities: std::mem::take(&mut transaction.changed_identities),
         }
     }
+}
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        self.0.0.over.store(true, Ordering::Release);
+        // A clone that is busy with the transaction at this moment lets go of it by itself.
+        if let Ok(mut transaction) = self.0.0.transaction.try_lock() {
+            transaction.stage = Stage::Gone;
+        }
+    }
+}
+
+fn call_over() -> Refusal {
+    Refusal::new(Code::Aborted, "CALL_OVER", "the call is over")
 }

@@ -4,8 +4,10 @@
 //! calling would.
 
 mod reflection;
+mod shown;
 
-pub(crate) use reflection::Reflection;
+pub(crate) use reflection::{QUESTION_BYTES, answer};
+pub(crate) use shown::{Kept, Shown};
 
 use bytes::Bytes;
 use prost::Message;
@@ -14,6 +16,16 @@ use prost::Message;
 pub(crate) const HEALTH_CHECK: &str = "grpc.health.v1.Health/Check";
 /// Bytes of a health request: the name of a service, which is not looked at.
 pub(crate) const HEALTH_REQUEST_BYTES: usize = 1024;
+
+/// Whether this is the path of reflection or health, which belong to no module.
+pub(crate) fn serves(path: &str) -> bool {
+    path == HEALTH_CHECK || is_reflection(path)
+}
+
+/// Whether this is the path of a reflection stream.
+pub(crate) fn is_reflection(path: &str) -> bool {
+    path == reflection::V1 || path == reflection::V1_ALPHA
+}
 
 /// grpc.health.v1.HealthCheckResponse.
 #[derive(Clone, PartialEq, Message)]

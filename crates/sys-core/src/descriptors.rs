@@ -1,7 +1,6 @@
 //! sys-core's own contract: the records of [`crate::identity`], which no method serves, and the DescriptorService.
 
 use crate::{
-    clock::Clock,
     host::Host,
     identity::wire::{GetDescriptorsRequest, GetDescriptorsResponse},
     module::{Handlers, Module},
@@ -33,7 +32,6 @@ pub(crate) struct CoreModule {
     contract: Arc<Contract>,
     /// Weak, since the host holds the module.
     host: Weak<Host>,
-    clock: Clock,
 }
 
 impl fmt::Debug for CoreModule {
@@ -43,8 +41,8 @@ impl fmt::Debug for CoreModule {
 }
 
 impl CoreModule {
-    pub(crate) fn new(host: &Arc<Host>, clock: Clock) -> Result<Self, Problems> {
-        Ok(Self { contract: Arc::new(contract()?), host: Arc::downgrade(host), clock })
+    pub(crate) fn new(host: &Arc<Host>) -> Result<Self, Problems> {
+        Ok(Self { contract: Arc::new(contract()?), host: Arc::downgrade(host) })
     }
 }
 
@@ -58,8 +56,8 @@ impl Module for CoreModule {
             let module = self.clone();
             async move {
                 let host = module.host.upgrade().ok_or_else(|| Refusal::internal("the host is gone"))?;
-                let files = host.visible_files(call.caller(), &module.clock.now());
-                Ok(GetDescriptorsResponse { file_descriptor_sets: files.into_iter().map(Into::into).collect() })
+                let shown = host.shown_to(call.caller(), call.now())?;
+                Ok(GetDescriptorsResponse { file_descriptor_sets: shown.files.iter().map(|set| set.to_vec()).collect() })
             }
         });
     }

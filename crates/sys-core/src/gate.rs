@@ -11,6 +11,8 @@ mod callers;
 mod front;
 mod redact;
 mod served;
+#[cfg(test)]
+mod tests;
 
 pub use front::{Front, FrontBody, Source};
 
@@ -18,24 +20,26 @@ use crate::{
     audit::{self, Leaf, Refusals},
     call::{Call, Finished},
     clock::Clock,
-    describe, epoch,
+    describe::Shown,
+    epoch,
     host::{Host, LoadedMethod},
     identity::Identity,
     outbox,
     refusal::{Code, Refusal},
     throttle::Throttle,
-    token::AccessTokens,
+    token::{AccessTokens, Claims},
     wire,
 };
 use bytes::Bytes;
 use callers::{Callers, Known, TokenHash};
 use connectrpc::CodecFormat;
+use futures_util::FutureExt;
 use prost_reflect::DynamicMessage;
-use std::{fmt, net::IpAddr, sync::Arc, time::Duration};
+use std::{fmt, net::IpAddr, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 use sys_contract::id::{AccountId, OrgTag, RecordId};
 use sys_keys::Entropy;
-use sys_policy::{Caller, GrantNo};
-use sys_store::Store;
+use sys_policy::{BindingScope, Caller, GrantNo};
+use sys_store::{Open, Store, engine::{CommitError, CommitVersion}};
 
 /// How often a call runs before it answers ABORTED: conflicts are rare, and the tenth in a row is no accident.
 const MAX_ATTEMPTS: u32 = 10;
@@ -80,6 +84,13 @@ pub(crate) struct Identified {
     pub(crate) source: Option<IpAddr>,
 }
 
+/// A request that was let in: who calls, and what.
+#[derive(Debug, Clone)]
+pub(crate) struct Admitted {
+    identified: Identified,
+    method: Arc<LoadedMethod>,
+}
+
 /// The gate of a server.
 pub struct Gate {
     pub(crate) store: Store,
@@ -92,6 +103,7 @@ pub struct Gate {
     pub(crate) entropy: Arc<dyn Entropy>,
     pub(crate) outbox_bell: Arc<tokio::sync::Notify>,
     callers: Arc<Callers>,
+    anonymous: Arc<Caller>,
 }
 
 impl fmt::Debug for Gate {
@@ -110,15 +122,6 @@ enum Attempt {
     Stale,
 }
 
-/// What a handler or served method gave, before the commit.
-pub(crate) struct Handled {
-    pub(crate) response: DynamicMessage,
-    pub(crate) leaf: Leaf,
-    /// The log that the leaf goes to.
-    pub(crate) log: OrgTag,
-    pub(crate) writes: bool,
-}
-
 impl Gate {
     #[allow(clippy::too_many_arguments, reason = "the parts of a server, put together in one place")]
     pub(crate) fn new(
@@ -133,52 +136,38 @@ impl Gate {
     ) -> Self {
         let outbox_bell = Arc::default();
         let callers = Arc::default();
-        Self { store, host, identity, access, throttle, refusals, clock, entropy, outbox_bell, callers }
+        let anonymous = Arc::new(Caller::anonymous());
+        Self { store, host, identity, access, throttle, refusals, clock, entropy, outbox_bell, callers, anonymous }
     }
 
-    /// The largest request that a method takes, or `None` if there is no such method.
-    pub(crate) fn request_bytes(&self, path: &str) -> Option<usize> {
-        if path == describe::HEALTH_CHECK {
-            return Some(describe::HEALTH_REQUEST_BYTES);
-        }
-        let method = self.host.method(path)?;
-        usize::try_from(method.method().max_request_bytes).ok()
-    }
-
-    /// One request, from its body to the bytes of its answer.
-    pub(crate) async fn unary(
-        self: Arc<Self>,
-        path: &str,
-        identified: Option<Identified>,
-        body: Bytes,
-        format: CodecFormat,
-    ) -> Result<Bytes, Refusal> {
-        if path == describe::HEALTH_CHECK {
-            return Ok(describe::healthy(format == CodecFormat::Json));
-        }
-        let method = self.host.method(path).ok_or_else(|| no_such_method(path))?;
-        // Whoever is not identified by the front is nobody: there is no way round it.
-        let identified = identified.ok_or_else(Refusal::unauthenticated)?;
+    /// One request that was let in, from its body to the bytes of its answer.
+    pub(crate) async fn unary(&self, admitted: Admitted, body: Bytes, format: CodecFormat) -> Result<Bytes, Refusal> {
+        let Admitted { identified, method } = admitted;
         let deadline = Duration::from_millis(u64::from(method.method().deadline_ms));
-        let late = || Refusal::new(Code::DeadlineExceeded, "DEADLINE", "the call took too long and was given up");
-        let leaf = Leaf::new(path, &identified.caller, &self.clock.now());
-        let answer = tokio::time::timeout(deadline, self.attempts(&method, identified, body, format))
-            .await
-            .unwrap_or_else(|_| Err(late()));
-        if let Err(refusal) = &answer {
-            self.note_refusal(leaf, refusal);
+        // A handler that panics loses its transaction with its call, and what it left elsewhere is a cache at most.
+        let attempts = AssertUnwindSafe(self.attempts(&method, identified, body, format)).catch_unwind();
+        match tokio::time::timeout(deadline, attempts).await {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(_)) => Err(Refusal::internal(format!("{} panicked", method.path()))),
+            Err(_) => Err(Refusal::new(Code::DeadlineExceeded, "DEADLINE", "the call took too long and was given up")
+                .help("a change may have been stored all the same: look before you try again")),
         }
-        answer
     }
 
-    /// Leaves a leaf of this refusal. What is wrong with the request by itself, and what is our fault, refuses nobody.
-    pub(crate) fn note_refusal(&self, leaf: Leaf, refusal: &Refusal) {
+    /// Leaves a leaf of this refusal. What is wrong with the request by itself, what lost against others, and what is our
+    /// fault, refuses nobody.
+    fn note_refusal(&self, org: Option<OrgTag>, caller: &Caller, leaf: Leaf, refusal: &Refusal) {
         let counts = matches!(
             refusal.code,
-            Code::PermissionDenied | Code::Unauthenticated | Code::NotFound | Code::ResourceExhausted
+            Code::PermissionDenied
+                | Code::Unauthenticated
+                | Code::NotFound
+                | Code::ResourceExhausted
+                | Code::FailedPrecondition
         );
-        if counts && !refusal.keeps_writes() {
-            self.refusals.put(OrgTag::GLOBAL, leaf.refused(refusal.reason));
+        if counts {
+            let leaf = leaf.refused(refusal.reason);
+            self.refusals.put(log_of(&leaf, org, caller), leaf);
         }
     }
 
@@ -205,19 +194,25 @@ impl Gate {
 
     /// Loads the caller anew after his account changed, and asks again whether he may call at all.
     async fn reload(&self, method: &LoadedMethod, stale: Identified) -> Result<Identified, Refusal> {
+        let anew = self.load_anew(&stale).await.and_then(|anew| self.admit(method, &anew.caller).map(|()| anew));
+        anew.inspect_err(|refusal| {
+            let leaf = Leaf::new(method.path(), &stale.caller, &self.clock.now());
+            self.note_refusal(None, &stale.caller, leaf, refusal);
+        })
+    }
+
+    async fn load_anew(&self, stale: &Identified) -> Result<Identified, Refusal> {
         let (Some(account), Some(session)) = (stale.caller.account(), stale.caller.session()) else {
             return Err(Refusal::token_refused());
         };
         self.callers.forget(account);
-        let claims = crate::token::Claims { account, session, expires_unix_s: i64::MAX };
+        let claims = Claims { account, session, expires_unix_s: i64::MAX };
         let known = self.load_known(claims).await?;
-        let fresh = Identified { caller: known.caller, epoch: Some(known.epoch), source: stale.source };
-        self.admit(method, &fresh.caller)?;
-        Ok(fresh)
+        Ok(Identified { caller: known.caller, epoch: Some(known.epoch), source: stale.source })
     }
 
     /// Who holds this token: from memory, else from the store.
-    pub(crate) async fn identify(&self, token: &str) -> Result<Known, Refusal> {
+    async fn identify(&self, token: &str) -> Result<Known, Refusal> {
         let now = self.clock.now();
         let hash = TokenHash::of(token);
         if let Some(known) = self.callers.get(&hash) {
@@ -227,20 +222,31 @@ impl Gate {
             return Err(Refusal::token_refused());
         }
         let claims = self.access.verify(token, now.unix_s).map_err(|_| Refusal::token_refused())?;
+        let as_of = self.callers.as_of();
         let known = self.load_known(claims).await?;
-        self.callers.put(hash, known.clone());
+        self.callers.put(hash, known.clone(), as_of);
         Ok(known)
     }
 
-    async fn load_known(&self, claims: crate::token::Claims) -> Result<Known, Refusal> {
+    async fn load_known(&self, claims: Claims) -> Result<Known, Refusal> {
         let mut open = self.store.begin(self.clock.now()).await?;
         let epoch = epoch::read(&mut open, claims.account).await?;
         let caller = self.identity.load_caller(&mut open, &claims).await?.ok_or_else(Refusal::token_refused)?;
         Ok(Known { claims, caller: Arc::new(caller), epoch })
     }
 
+    /// What this caller is shown of the server at this moment.
+    pub(crate) async fn shown_to(&self, identified: &Identified) -> Result<Arc<Shown>, Refusal> {
+        let now = self.clock.now();
+        let mut open = self.store.begin(now).await?;
+        if still_the_same(&mut open, identified).await? {
+            return self.host.shown_to(&identified.caller, &now);
+        }
+        self.host.shown_to(&self.load_anew(identified).await?.caller, &now)
+    }
+
     /// The method rule without the record: whether this caller could be let in at all.
-    pub(crate) fn admit(&self, method: &LoadedMethod, caller: &Caller) -> Result<(), Refusal> {
+    fn admit(&self, method: &LoadedMethod, caller: &Caller) -> Result<(), Refusal> {
         if method.could(caller, &self.clock.now()) {
             Ok(())
         } else if caller.account().is_none() {
@@ -258,100 +264,131 @@ impl Gate {
         format: CodecFormat,
     ) -> Attempt {
         let call = Call::new(identified, method.clone(), self.clock.now(), self);
-        match self.still_the_same(&call, identified).await {
+        let _ending = call.ending();
+        match begin(&call, identified).await {
             Ok(true) => {}
             Ok(false) => return Attempt::Stale,
             Err(refusal) => return Attempt::Refused(refusal),
         }
         let handled = match &method.method().serve {
             Some(serve) => served::serve(&call, serve, request).await,
-            None => self.handle(&call, request).await,
+            None => handle(&call, request).await,
         };
         let finished = call.finish().await;
-        match handled {
-            Ok(handled) => match wire::encode(&handled.response, format) {
-                Ok(answer) => self.commit(finished, Some(handled)).await.map_or_else(|attempt| attempt, |()| Attempt::Answer(answer)),
-                Err(refusal) => Attempt::Refused(refusal),
+        match handled.and_then(|response| wire::encode(&response, format)) {
+            Ok(answer) => match self.commit(&call, finished, None).await {
+                Ok(()) => Attempt::Answer(answer),
+                Err(attempt) => attempt,
             },
-            Err(refusal) if refusal.keeps_writes() => {
-                let leaf = Leaf::new(method.path(), &identified.caller, call.now()).refused(refusal.reason);
-                let kept = Handled { response: request.clone(), leaf, log: OrgTag::GLOBAL, writes: true };
-                self.commit(finished, Some(kept)).await.map_or_else(|attempt| attempt, |()| Attempt::Refused(refusal))
+            Err(refusal) if refusal.keeps_writes() => match self.commit(&call, finished, Some(&refusal)).await {
+                Ok(()) => Attempt::Refused(refusal),
+                Err(attempt) => attempt,
+            },
+            Err(refusal) => {
+                let (leaf, org) = call.leaf();
+                self.note_refusal(org, call.caller(), leaf, &refusal);
+                Attempt::Refused(refusal)
             }
-            Err(refusal) => Attempt::Refused(refusal),
         }
     }
 
-    /// Reads the account's epoch into the transaction: if it is the one that the caller was loaded in, his bindings and
-    /// session are what they were, and stay so until the commit.
-    async fn still_the_same(&self, call: &Call, identified: &Identified) -> Result<bool, Refusal> {
-        let (Some(account), Some(expected)) = (identified.caller.account(), identified.epoch) else { return Ok(true) };
-        let mut open = call.open().await?;
-        Ok(epoch::read(&mut open, account).await? == expected)
-    }
-
-    /// A method with logic: authorized on its target, handled, redacted.
-    async fn handle(&self, call: &Call, request: &DynamicMessage) -> Result<Handled, Refusal> {
-        use prost::Message;
-        let method = call.method();
-        let permit = authorize(call, request).await?;
-        let mut leaf = Leaf::new(method.path(), call.caller(), call.now());
-        leaf.grant = Some(permit.grant.0);
-        let log = permit.target.map_or(OrgTag::GLOBAL, |id| id.org);
-        if let Some(id) = permit.target {
-            leaf = leaf.record(id);
-        }
-        let handle = method.handle.clone().ok_or_else(|| Refusal::internal("a method without serve and handler"))?;
-        let answer = handle(permit, call.clone(), request.encode_to_vec().into()).await?;
-        let mut response =
-            DynamicMessage::decode(method.method().descriptor.output(), answer).map_err(Refusal::internal)?;
-        wire::drop_unknown_fields(&mut response);
-        if method.answers_records {
-            redact::redact(call, &mut response).await?;
-        }
-        Ok(Handled { response, leaf, log, writes: false })
-    }
-
-    /// Commits a call with its audit leaf, its effects and its epochs. It runs on when its caller is gone, so that caches
-    /// never miss a commit.
-    async fn commit(&self, finished: Finished, handled: Option<Handled>) -> Result<(), Attempt> {
-        let Finished { open, effects, changed_identities, .. } = finished;
-        let Some(mut open) = open else { return Ok(()) };
-        let audited = handled.filter(|handled| {
-            handled.writes || open.has_writes() || !effects.is_empty() || !changed_identities.is_empty()
-        });
-        let Some(handled) = audited else {
-            // Nothing was written, so that what was read is the truth of one moment: there is nothing to validate.
+    /// Commits a call, refused or not, with its audit leaf, its effects and its epochs.
+    async fn commit(&self, call: &Call, finished: Finished, refused: Option<&Refusal>) -> Result<(), Attempt> {
+        let Finished { open, effects, changed_identities } = finished;
+        let method = call.method().method();
+        let wrote = open.as_ref().is_some_and(Open::has_writes) || !effects.is_empty() || !changed_identities.is_empty();
+        if !(wrote || method.audit_full || method.sign_in || refused.is_some()) {
+            // What was read is the truth of one moment: there is nothing to validate.
             return Ok(());
-        };
+        }
         let prepared = async {
+            let mut open = match open {
+                Some(open) => open,
+                None => self.store.begin(*call.now()).await?,
+            };
             for account in &changed_identities {
                 epoch::advance(&mut open, *account).await?;
             }
             outbox::store(&mut open, &effects, self.entropy.as_ref()).await?;
-            let mut salt = [0; audit::SALT_BYTES];
-            self.entropy.fill(&mut salt);
-            audit::append(&mut open, handled.log, &handled.leaf, salt).await?;
-            Ok::<(), Refusal>(())
+            let (leaf, org) = call.leaf();
+            let leaf = leaf.records(open.changed_records());
+            let leaf = refused.iter().fold(leaf, |leaf, refusal| leaf.refused(refusal.reason));
+            audit::append(&mut open, log_of(&leaf, org, call.caller()), leaf, self.entropy.as_ref()).await?;
+            Ok::<Open, Refusal>(open)
         };
-        prepared.await.map_err(Attempt::Refused)?;
+        let open = prepared.await.map_err(Attempt::Refused)?;
+        let committed = if effects.is_empty() && changed_identities.is_empty() {
+            open.commit().await
+        } else {
+            self.commit_and_tell(open, changed_identities).await.map_err(|error| Attempt::Refused(Refusal::internal(error)))?
+        };
+        match committed {
+            Ok(_) => Ok(()),
+            Err(CommitError::Conflict) => Err(Attempt::Again),
+            Err(error) => Err(Attempt::Refused(Refusal::from(error))),
+        }
+    }
+
+    /// Commits, and tells the cache of callers and the outbox. In a task of its own, which runs on when the caller is gone: a
+    /// commit that was handed over happens, so that these must hear of it.
+    async fn commit_and_tell(
+        &self,
+        open: Open,
+        changed_identities: Vec<AccountId>,
+    ) -> Result<Result<CommitVersion, CommitError>, tokio::task::JoinError> {
         let (callers, bell) = (self.callers.clone(), self.outbox_bell.clone());
-        let committed = tokio::spawn(async move {
+        tokio::spawn(async move {
             let committed = open.commit().await;
             // Also after an error: what is not known to have failed may have happened.
             changed_identities.iter().for_each(|account| callers.forget(*account));
-            if committed.is_ok() && !effects.is_empty() {
-                bell.notify_one();
-            }
+            bell.notify_one();
             committed
-        });
-        match committed.await {
-            Ok(Ok(_)) => Ok(()),
-            Ok(Err(sys_store::engine::CommitError::Conflict)) => Err(Attempt::Again),
-            Ok(Err(error)) => Err(Attempt::Refused(Refusal::from(error))),
-            Err(error) => Err(Attempt::Refused(Refusal::internal(error))),
-        }
+        })
+        .await
     }
+}
+
+/// The log that a leaf goes to: its org's, where the call had to do with records there or the caller belongs to it. What a
+/// stranger tries stands in the system's log: he neither fills an org's nor opens one for an org that is not there.
+fn log_of(leaf: &Leaf, org: Option<OrgTag>, caller: &Caller) -> OrgTag {
+    let Some(org) = org else { return OrgTag::GLOBAL };
+    let belongs = caller.bindings().iter().any(|binding| match binding.scope {
+        BindingScope::Org(tag) | BindingScope::Project(tag, _) => tag == org,
+        BindingScope::System => false,
+    });
+    if belongs || leaf.is_ok() && !leaf.records.is_empty() { org } else { OrgTag::GLOBAL }
+}
+
+/// Opens the transaction of a caller with an account; whether his bindings and his session are still what he was identified
+/// with. Nothing is opened for an anonymous caller: perhaps nothing is read.
+async fn begin(call: &Call, identified: &Identified) -> Result<bool, Refusal> {
+    if identified.epoch.is_none() {
+        return Ok(true);
+    }
+    still_the_same(&mut *call.open().await?, identified).await
+}
+
+/// Reads the account's epoch into the transaction: if it is the one that the caller was loaded in, his bindings and
+/// session are what they were, and stay so until the commit.
+async fn still_the_same(open: &mut Open, identified: &Identified) -> Result<bool, Refusal> {
+    let (Some(account), Some(expected)) = (identified.caller.account(), identified.epoch) else { return Ok(true) };
+    Ok(epoch::read(open, account).await? == expected)
+}
+
+/// A method with logic: authorized on its target, handled, redacted.
+async fn handle(call: &Call, request: &DynamicMessage) -> Result<DynamicMessage, Refusal> {
+    use prost::Message;
+    let method = call.method();
+    let permit = authorize(call, request).await?;
+    call.note(|subject| subject.grant = Some(permit.grant));
+    let handle = method.handle.clone().ok_or_else(|| Refusal::internal("a method without serve and handler"))?;
+    let answer = handle(permit, call.clone(), request.encode_to_vec().into()).await?;
+    let mut response = DynamicMessage::decode(method.method().descriptor.output(), answer).map_err(Refusal::internal)?;
+    wire::drop_unknown_fields(&mut response);
+    if method.answers_records {
+        redact::redact(call, &mut response).await?;
+    }
+    Ok(response)
 }
 
 /// Judges a call of a method with logic on its target, which is read in the call's transaction.
@@ -366,10 +403,11 @@ async fn authorize(call: &Call, request: &DynamicMessage) -> Result<Permit, Refu
     };
     let table = method.module.tables.table(target.record).ok_or_else(|| Refusal::internal("no such table"))?;
     let id = served::id_at(request, &target.id, table)?;
+    call.note(|subject| subject.judged_on(id));
     let mut open = call.open().await?;
-    let stored = open.danger_unruled(table).get(id).await?;
-    let Some(stored) = stored else { return Err(Refusal::not_found()) };
+    let stored = open.danger_unruled(table).get(id).await?.ok_or_else(Refusal::not_found)?;
     let (record, placement) = (stored.message(), stored.placement());
+    call.note(|subject| subject.org = placement.org);
     match rules.allows(caller, Some((record, placement)), request, now) {
         Some(grant) => Ok(permit(Some(id), grant)),
         None => {
@@ -377,9 +415,4 @@ async fn authorize(call: &Call, request: &DynamicMessage) -> Result<Permit, Refu
             Err(if seen.is_some() { Refusal::permission_denied() } else { Refusal::not_found() })
         }
     }
-}
-
-fn no_such_method(path: &str) -> Refusal {
-    Refusal::new(Code::Unimplemented, "NO_SUCH_METHOD", format!("there is no method {path}"))
-        .help("`sys help` lists what you may call")
 }

@@ -4,14 +4,14 @@
 //! served or has a handler, each handler has a method, and each validation rule compiles.
 
 use crate::{
+    describe::{Kept, Shown},
     module::{Handle, Handlers, Module},
     refusal::{FieldViolation, Refusal},
     wire::unknown_enum_value,
 };
 use arc_swap::ArcSwap;
-use bytes::Bytes;
 use prost_protovalidate::Validator;
-use prost_reflect::{DynamicMessage, Kind, MessageDescriptor};
+use prost_reflect::{DynamicMessage, MessageDescriptor};
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt,
@@ -24,6 +24,11 @@ use sys_contract::{
 };
 use sys_policy::{Caller, MethodRules, Now, Rules};
 use sys_store::{Open, Store, Table, Tables};
+
+/// The package of protovalidate's options.
+const VALIDATION_PACKAGE: &str = "buf.validate";
+/// Violations that are told. A request may have thousands, while gRPC has room for some kilobytes in its trailers.
+const MAX_VIOLATIONS: usize = 16;
 
 /// A module that is loaded.
 pub struct LoadedModule {
@@ -48,6 +53,8 @@ pub struct LoadedMethod {
     pub(crate) handle: Option<Handle>,
     /// Whether a record can stand anywhere in the response: then it is redacted.
     pub(crate) answers_records: bool,
+    /// Whether a validation rule stands anywhere in the request: else the validator, which copies it, is not asked.
+    is_validated: bool,
 }
 
 impl fmt::Debug for LoadedMethod {
@@ -80,6 +87,7 @@ impl LoadedMethod {
 pub(crate) struct MethodTable {
     methods: BTreeMap<String, Arc<LoadedMethod>>,
     pub(crate) modules: Vec<Arc<LoadedModule>>,
+    shown: Kept,
 }
 
 /// Loads modules.
@@ -93,7 +101,7 @@ pub struct Host {
 #[derive(Debug, thiserror::Error)]
 pub enum ModuleError {
     /// Its rules do not compile.
-    #[error("{0}")]
+    #[error(transparent)]
     Contract(#[from] Problems),
     /// The store refuses its tables.
     #[error(transparent)]
@@ -170,7 +178,7 @@ impl Host {
             let mut methods = table.methods.clone();
             methods.extend(loaded.iter().map(|method| (method.path().to_owned(), method.clone())));
             let modules = table.modules.iter().chain([&module]).cloned().collect();
-            MethodTable { methods, modules }
+            MethodTable { methods, modules, shown: Kept::default() }
         });
         Ok(module)
     }
@@ -184,12 +192,14 @@ impl Host {
         self.table.load().methods.get(path).cloned()
     }
 
-    /// The files that describe what this caller might call: one FileDescriptorSet for each module.
-    pub(crate) fn visible_files(&self, caller: &Caller, now: &Now) -> Vec<Bytes> {
+    /// What describes the methods that this caller might call.
+    pub(crate) fn shown_to(&self, caller: &Caller, now: &Now) -> Result<Arc<Shown>, Refusal> {
         let table = self.table.load();
-        let visible = |path: &str| table.methods.get(path).is_some_and(|method| method.could(caller, now));
-        let files = table.modules.iter().filter_map(|module| module.contract.select(|method| visible(&method.path)));
-        files.map(Bytes::from).collect()
+        let visible: Vec<bool> = table.methods.values().map(|method| method.could(caller, now)).collect();
+        table.shown.get(visible, || {
+            let could = |method: &Method| table.methods.get(&method.path).is_some_and(|method| method.could(caller, now));
+            table.modules.iter().filter_map(|module| module.contract.select(could)).map(Into::into).collect()
+        })
     }
 }
 
@@ -219,31 +229,46 @@ fn methods_of(
             }
             let compiled = rules.method(&method.path).cloned();
             let compiled = compiled.ok_or_else(|| ModuleError::NoRules { path: method.path.clone() })?;
+            let is_record = |message: &MessageDescriptor| {
+                module.contract.records.iter().any(|record| record.message == *message)
+            };
             loaded.push(Arc::new(LoadedMethod {
                 module: module.clone(),
                 service: service_index,
                 method: method_index,
                 rules: compiled,
                 handle,
-                answers_records: holds_record(&module.contract, &method.descriptor.output(), &mut BTreeSet::new()),
+                answers_records: holds(&method.descriptor.output(), &is_record, &mut BTreeSet::new()),
+                is_validated: holds(&method.descriptor.input(), &has_validation_rule, &mut BTreeSet::new()),
             }));
         }
     }
     Ok(loaded)
 }
 
-/// Whether a record of the contract can stand in a message of this type.
-fn holds_record(contract: &Contract, message: &MessageDescriptor, seen: &mut BTreeSet<String>) -> bool {
-    if contract.records.iter().any(|record| record.message == *message) {
+/// Whether a message of such a type can stand anywhere in a message of this type, itself included.
+fn holds(
+    message: &MessageDescriptor,
+    such: &impl Fn(&MessageDescriptor) -> bool,
+    seen: &mut BTreeSet<String>,
+) -> bool {
+    if such(message) {
         return true;
     }
     if !seen.insert(message.full_name().to_owned()) {
         return false;
     }
-    message.fields().any(|field| match field.kind() {
-        Kind::Message(inner) => holds_record(contract, &inner, seen),
-        _ => false,
-    })
+    message.fields().any(|field| field.kind().as_message().is_some_and(|inner| holds(inner, such, seen)))
+}
+
+/// Whether an option of protovalidate stands on the message, its fields or its oneofs.
+fn has_validation_rule(message: &MessageDescriptor) -> bool {
+    let is_rule = |options: DynamicMessage| {
+        options.extensions().any(|(extension, _)| extension.parent_file().package_name() == VALIDATION_PACKAGE)
+    };
+    is_rule(message.options())
+        || message.fields().any(|field| is_rule(field.options()))
+        || message.oneofs().any(|oneof| is_rule(oneof.options()))
 }
 
 fn refuse_taken(contract: &Contract, table: &MethodTable) -> Result<(), ModuleError> {
@@ -291,6 +316,9 @@ pub(crate) fn validate(method: &LoadedMethod, request: &DynamicMessage) -> Resul
     if let Some(field) = unknown_enum_value(request) {
         return Err(Refusal::invalid(field, "a number that names no value of this enum"));
     }
+    if !method.is_validated {
+        return Ok(());
+    }
     let partial = match &method.method().serve {
         Some(Serve { shape: Shape::Update { item, .. }, .. }) => Some(format!("{}.", item.name())),
         _ => None,
@@ -326,6 +354,7 @@ fn held_against(
         Err(prost_protovalidate::Error::Validation(error)) => {
             let violations = error.violations().iter().filter(|violation| judged(&violation.field_path()));
             let fields: Vec<FieldViolation> = violations
+                .take(MAX_VIOLATIONS)
                 .map(|v| FieldViolation { field: v.field_path(), description: v.message().to_owned() })
                 .collect();
             if fields.is_empty() { Ok(()) } else { Err(Refusal::invalid_fields(fields)) }

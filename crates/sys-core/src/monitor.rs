@@ -1,7 +1,7 @@
 //! The reference monitor put together: store, host, identity and gate of one server.
 
 use crate::{
-    audit::Refusals,
+    audit::{self, Leaf, Refusals, Writing},
     clock::Clock,
     descriptors::CoreModule,
     gate::{Front, Gate},
@@ -14,10 +14,14 @@ use crate::{
     token::{AccessTokens, KeyRefused, RefreshTokens},
 };
 use std::{fmt, sync::Arc};
-use sys_contract::model::Contract;
+use sys_contract::{id::OrgTag, model::Contract};
 use sys_keys::KeyError;
+use sys_policy::Caller;
 use sys_store::Store;
 use tokio::task::JoinHandle;
+
+/// What stands for a method in the audit leaves of the server itself.
+const AS_SERVER: &str = "sys-server";
 
 /// What an operator decides about a server.
 #[derive(Debug, Clone)]
@@ -37,7 +41,7 @@ pub enum MonitorError {
     #[error(transparent)]
     Module(#[from] ModuleError),
     /// The contract of sys-core itself is wrong.
-    #[error("{0}")]
+    #[error(transparent)]
     Contract(#[from] sys_contract::problem::Problems),
     /// The keys could not be had.
     #[error("the keys could not be had")]
@@ -52,8 +56,8 @@ pub enum MonitorError {
 
 /// The reference monitor of a server.
 pub struct Monitor {
-    gate: Arc<Gate>,
-    refusals: JoinHandle<()>,
+    pub(crate) gate: Arc<Gate>,
+    refusals: Writing,
     outbox: Option<JoinHandle<()>>,
 }
 
@@ -68,7 +72,7 @@ impl Monitor {
     pub async fn start(store: Store, settings: Settings) -> Result<Self, MonitorError> {
         let entropy = store.entropy().clone();
         let host = Arc::new(Host::new(store.clone()));
-        let own = host.load(Arc::new(CoreModule::new(&host, settings.clock.clone())?)).await?;
+        let own = host.load(Arc::new(CoreModule::new(&host)?)).await?;
         let keys = store.system_keys()?;
         let keys = keys.newest();
         let access = AccessTokens::new(&keys.derive("sys/access-token/ed25519/v1"), &settings.issuer)?;
@@ -123,26 +127,31 @@ impl Monitor {
     }
 
     /// Runs `work` in a transaction of the server itself: the import at the first run, the making of a setup token. Nobody
-    /// has been asked whether he may; no request leads here.
+    /// has been asked whether he may; no request leads here. It leaves an audit leaf like any other write.
     pub async fn danger_as_server<T, F>(&self, work: F) -> Result<T, Refusal>
     where
         F: AsyncFnOnce(&mut sys_store::Open) -> Result<T, Refusal>,
     {
-        let mut open = self.gate.store.begin(self.gate.clock.now()).await?;
+        let gate = &self.gate;
+        let mut open = gate.store.begin(gate.clock.now()).await?;
         let done = work(&mut open).await?;
+        if open.has_writes() {
+            let leaf = Leaf::new(AS_SERVER, &Caller::anonymous(), open.now()).records(open.changed_records());
+            audit::append(&mut open, OrgTag::GLOBAL, leaf, gate.entropy.as_ref()).await?;
+        }
         open.commit().await?;
-        self.gate.outbox_bell.notify_one();
+        gate.outbox_bell.notify_one();
         Ok(done)
     }
 
-    /// Ends the background work, with each refusal so far in the audit log. The front must be gone by now: it holds the gate.
+    /// Ends the background work, with each refusal so far in the audit log. Calls that are still under way go on until they
+    /// end or their runtime does; what they are refused from now on is not written.
     pub async fn stop(self) {
         if let Some(outbox) = self.outbox {
             outbox.abort();
+            // Cancelled, that is; it holds the store until then.
+            let _ = outbox.await;
         }
-        drop(self.gate);
-        if self.refusals.await.is_err() {
-            tracing::error!("the task that writes refusals to the audit log failed");
-        }
+        self.refusals.stop().await;
     }
 }

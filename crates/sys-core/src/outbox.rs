@@ -1,20 +1,28 @@
 //! Effects that happen after a commit, and only then: mail, for now.
 //!
-//! They are stored as sealed rows in the call's own transaction and carried out by a worker at least once, in the order in
-//! which they were left. What cannot be carried out waits and is tried again.
+//! They are stored as sealed rows in the call's own transaction and carried out by a worker at least once, in about the order
+//! in which they were left. What cannot be carried out is tried again for some days, and holds up nothing behind it.
 
-use crate::{clock::Clock, refusal::Refusal};
+use crate::{
+    clock::{Clock, unix_ms},
+    refusal::Refusal,
+};
+use bytes::Bytes;
 use prost::Message;
 use std::{fmt, future::Future, pin::Pin, sync::Arc, time::Duration};
 use sys_keys::Entropy;
-use sys_store::{Open, Store, SystemKind};
+use sys_store::{NamedRow, Open, Store, StoreError, SystemKind};
 use tokio::sync::Notify;
 
 /// Rows read at once.
 const BATCH: usize = 64;
-/// The first wait after a failure; it doubles up to [`LONGEST_WAIT`].
+/// Failures in a row after which a round is broken off: then it is not the mails, but what sends them.
+const MAX_FAILURES: u32 = 8;
+/// The wait after a round with failures; it doubles with each up to [`LONGEST_WAIT`].
 const FIRST_WAIT: Duration = Duration::from_secs(1);
 const LONGEST_WAIT: Duration = Duration::from_secs(300);
+/// How long an effect is tried (RFC 5321 section 4.5.4.1: "at least 4-5 days").
+const GIVE_UP_MS: u64 = 5 * 24 * 3600 * 1000;
 
 /// What is to happen after the commit.
 #[derive(Clone, PartialEq, Eq)]
@@ -62,7 +70,7 @@ pub type SendMail = Arc<dyn Fn(String, Mail) -> Pin<Box<dyn Future<Output = Resu
 
 /// Stores effects in a transaction.
 pub(crate) async fn store(open: &mut Open, effects: &[Effect], entropy: &dyn Entropy) -> Result<(), Refusal> {
-    let unix_ms = crate::clock::unix_ms(open.now());
+    let unix_ms = unix_ms(open.now());
     for (number, Effect::Mail(mail)) in (0_u16..).zip(effects) {
         let mut random = [0; 10];
         entropy.fill(&mut random);
@@ -77,38 +85,92 @@ pub(crate) async fn store(open: &mut Open, effects: &[Effect], entropy: &dyn Ent
 
 /// Carries out what is in the outbox until the task is aborted. `bell` rings when something was left.
 pub(crate) async fn work(store: Store, clock: Clock, bell: Arc<Notify>, send: SendMail) {
+    let mut worker = Worker { store, clock, send, behind: None };
     let mut wait = FIRST_WAIT;
     loop {
-        match empty(&store, &clock, &send).await {
+        match worker.round().await {
             Ok(()) => {
                 wait = FIRST_WAIT;
                 bell.notified().await;
             }
             Err(error) => {
-                tracing::warn!(%error, retry_s = wait.as_secs(), "the outbox could not be emptied");
-                // A new effect is no reason to try sooner: what stands before it did not go out.
-                tokio::time::sleep(wait).await;
+                tracing::warn!(%error, retry_s = wait.as_secs(), "not all that is in the outbox could be carried out");
+                tokio::select! {
+                    () = tokio::time::sleep(wait) => {}
+                    // What is new does not wait as long as what fails.
+                    () = bell.notified() => tokio::time::sleep(FIRST_WAIT).await,
+                }
                 wait = wait.saturating_mul(2).min(LONGEST_WAIT);
             }
         }
     }
 }
 
-/// Carries out all that stands in the outbox now.
-async fn empty(store: &Store, clock: &Clock, send: &SendMail) -> Result<(), SendError> {
-    let failed = |error: &dyn fmt::Display| SendError(error.to_string());
-    loop {
-        let mut open = store.begin(clock.now()).await.map_err(|error| failed(&error))?;
-        let rows = open.rows(SystemKind::Outbox, &[], None, BATCH).await.map_err(|error| failed(&error))?;
-        if rows.is_empty() {
-            return Ok(());
-        }
-        for (name, row) in rows {
-            let mail = Mail::decode(row.as_slice()).map_err(|error| failed(&error))?;
-            send(data_encoding::HEXLOWER.encode(&name), mail).await?;
-            let mut done = store.begin(clock.now()).await.map_err(|error| failed(&error))?;
-            done.delete_row(SystemKind::Outbox, &name);
-            done.commit().await.map_err(|error| failed(&error))?;
+struct Worker {
+    store: Store,
+    clock: Clock,
+    send: SendMail,
+    /// Where the last round was broken off: the next one goes on behind, so that what fails does not hide what comes after.
+    behind: Option<Bytes>,
+}
+
+impl Worker {
+    /// Tries what stands in the outbox, each row once. An error if any failed.
+    async fn round(&mut self) -> Result<(), SendError> {
+        let (mut outcome, mut failures) = (Ok(()), 0);
+        let mut from_start = self.behind.is_none();
+        loop {
+            let rows = self.rows().await.map_err(failed)?;
+            if rows.is_empty() {
+                self.behind = None;
+                if from_start || outcome.is_err() {
+                    return outcome;
+                }
+                from_start = true;
+            }
+            for (name, row) in rows {
+                match self.carry_out(&name, &row).await {
+                    Ok(()) => failures = 0,
+                    Err(error) => {
+                        outcome = Err(error);
+                        failures += 1;
+                    }
+                }
+                self.behind = Some(name);
+                if failures >= MAX_FAILURES {
+                    return outcome;
+                }
+            }
         }
     }
+
+    async fn rows(&self) -> Result<Vec<NamedRow>, StoreError> {
+        let mut open = self.store.begin(self.clock.now()).await?;
+        open.rows(SystemKind::Outbox, &[], self.behind.as_deref(), BATCH).await
+    }
+
+    /// Carries out one row and removes it; also where it has failed for too long.
+    async fn carry_out(&self, name: &[u8], row: &[u8]) -> Result<(), SendError> {
+        let id = data_encoding::HEXLOWER.encode(name);
+        let mail = Mail::decode(row).map_err(failed)?;
+        let sent = (self.send)(id.clone(), mail).await;
+        let now = self.clock.now();
+        if let Err(error) = sent {
+            if unix_ms(&now).saturating_sub(left_at_unix_ms(name)) < GIVE_UP_MS {
+                return Err(error);
+            }
+            tracing::error!(id, %error, "a mail was given up: it could not be sent for days");
+        }
+        let mut open = self.store.begin(now).await.map_err(failed)?;
+        open.delete_row(SystemKind::Outbox, name);
+        open.commit().await.map_err(failed).map(drop)
+    }
+}
+
+fn left_at_unix_ms(name: &[u8]) -> u64 {
+    name.first_chunk().map_or(0, |bytes| u64::from_be_bytes(*bytes))
+}
+
+fn failed(error: impl fmt::Display) -> SendError {
+    SendError(error.to_string())
 }

@@ -122,6 +122,11 @@ impl Refusal {
     /// Our fault. The cause goes to the log, not to the caller.
     pub fn internal(cause: impl fmt::Display) -> Self {
         tracing::error!(%cause, "a call failed inside the server");
+        Self::of_server()
+    }
+
+    /// Our fault, whose cause is in the log already.
+    fn of_server() -> Self {
         Self::new(Code::Internal, "INTERNAL", "the server failed; nothing was changed")
             .help("try again; if it stays, tell the operator the time of the call")
     }
@@ -204,9 +209,16 @@ impl From<StoreError> for Refusal {
                 Self::new(Code::Unavailable, "STORE_UNAVAILABLE", "the server cannot store anything at the moment")
                     .help("tell the operator; nothing was changed")
             }
+            StoreError::Engine(EngineError::SnapshotTooOld) => {
+                Self::new(Code::Aborted, "TOO_SLOW", "the call took longer than a transaction may").help("try again")
+            }
+            StoreError::Engine(error @ EngineError::TooLarge { .. }) => {
+                Self::new(Code::ResourceExhausted, "TOO_LARGE", "the call reads or writes more than one call may")
+                    .help(format!("ask for less at once: {error}"))
+            }
             error => {
                 tracing::error!(error = &error as &dyn std::error::Error, "the store failed");
-                Self::internal("the store failed")
+                Self::of_server()
             }
         }
     }

@@ -1,17 +1,26 @@
 //! Buckets: how often a source, an account or a sign-in may knock.
 //!
 //! Each key has a token bucket (GCRA). Memory is bounded: when a table is full, buckets that have refilled are dropped, and
-//! if none has, strangers share one bucket until some do. A stranger who knocks at a victim's account slows that account's
+//! if none has, all share one bucket until some do. A stranger who knocks at a victim's account slows that account's
 //! sign-in from his own source only.
 
 use crate::refusal::{Code, Refusal};
 use aws_lc_rs::digest::{SHA256, digest};
 use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
-use std::{fmt, hash::Hash, net::IpAddr, num::NonZeroU32};
+use std::{
+    fmt,
+    hash::Hash,
+    net::IpAddr,
+    num::NonZeroU32,
+    sync::{Mutex, PoisonError},
+    time::{Duration, Instant},
+};
 use sys_contract::id::AccountId;
 
 /// Buckets in one table. One takes about 100 bytes.
 const MAX_BUCKETS: usize = 100_000;
+/// How often a full table is looked through for buckets that have refilled.
+const SWEEP_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Calls in a second, and how many may come at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -75,9 +84,9 @@ impl Throttle {
     pub fn new(rates: Rates) -> Self {
         let quota = |rate: Rate| Quota::per_second(rate.per_second).allow_burst(rate.burst);
         Self {
-            sources: Buckets::new(quota(rates.source)),
-            accounts: Buckets::new(quota(rates.account)),
-            sign_ins: Buckets::new(Quota::per_minute(rates.sign_in_per_minute)),
+            sources: Buckets::new(quota(rates.source), MAX_BUCKETS),
+            accounts: Buckets::new(quota(rates.account), MAX_BUCKETS),
+            sign_ins: Buckets::new(Quota::per_minute(rates.sign_in_per_minute), MAX_BUCKETS),
         }
     }
 
@@ -95,6 +104,7 @@ impl Throttle {
 
     /// Takes one from the account's bucket.
     pub fn account(&self, account: AccountId) -> Result<(), Refusal> {
+        // An account is proven by a token, so that nobody makes many up: there is no bucket to share.
         self.accounts.take(&account, &account).ok_or_else(|| too_many("ACCOUNT_THROTTLED"))
     }
 
@@ -118,19 +128,32 @@ fn too_many(reason: &'static str) -> Refusal {
 
 struct Buckets<K: Hash + Eq + Clone> {
     buckets: DefaultKeyedRateLimiter<K>,
+    capacity: usize,
+    swept: Mutex<Option<Instant>>,
 }
 
 impl<K: Hash + Eq + Clone> Buckets<K> {
-    fn new(quota: Quota) -> Self {
-        Self { buckets: RateLimiter::keyed(quota) }
+    fn new(quota: Quota, capacity: usize) -> Self {
+        Self { buckets: RateLimiter::keyed(quota), capacity, swept: Mutex::default() }
     }
 
     fn take(&self, key: &K, when_full: &K) -> Option<()> {
-        if self.buckets.len() >= MAX_BUCKETS {
-            self.buckets.retain_recent();
-        }
-        let key = if self.buckets.len() >= MAX_BUCKETS { when_full } else { key };
+        let key = if self.is_full() && self.is_full_when_swept() { when_full } else { key };
         self.buckets.check_key(key).ok()
+    }
+
+    fn is_full(&self) -> bool {
+        self.buckets.len() >= self.capacity
+    }
+
+    /// Drops what has refilled, though not with every call: the walk over a full table costs more than a call.
+    fn is_full_when_swept(&self) -> bool {
+        let mut swept = self.swept.lock().unwrap_or_else(PoisonError::into_inner);
+        if swept.is_none_or(|at| at.elapsed() >= SWEEP_INTERVAL) {
+            self.buckets.retain_recent();
+            *swept = Some(Instant::now());
+        }
+        self.is_full()
     }
 }
 
@@ -147,6 +170,17 @@ mod tests {
         assert!(throttle.sign_in("b@example.org", Some(stranger)).is_ok());
         let refusal = throttle.sign_in("a@example.org", Some(stranger)).unwrap_err();
         assert_eq!((refusal.code, refusal.reason), (Code::ResourceExhausted, "SIGN_IN_THROTTLED"));
+    }
+
+    #[test]
+    fn a_full_table_does_not_grow() {
+        let buckets: Buckets<u32> = Buckets::new(Quota::per_minute(NonZeroU32::MIN), 1_000);
+        for key in 1..=1_000 {
+            assert!(buckets.take(&key, &0).is_some());
+        }
+        assert!(buckets.take(&1_001, &0).is_some(), "the first of the bucket that is shared from here on");
+        assert!((1_002..2_000).all(|key| buckets.take(&key, &0).is_none()));
+        assert_eq!(buckets.buckets.len(), 1_001);
     }
 
     #[test]

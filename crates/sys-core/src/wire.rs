@@ -4,8 +4,8 @@
 //! [`Dispatcher`] through which gRPC, gRPC-Web and Connect reach the gate.
 
 use crate::{
-    describe::Reflection,
-    gate::{Gate, Identified},
+    describe,
+    gate::{Admitted, Gate, Identified},
     refusal::{Code, Refusal},
 };
 use bytes::Bytes;
@@ -16,10 +16,12 @@ use connectrpc::{
     response::{EncodedBody, EncodedResponse, Response},
 };
 use data_encoding::BASE64_NOPAD;
+use http::StatusCode;
 use prost::Message;
 use prost_reflect::{DeserializeOptions, DynamicMessage, MessageDescriptor, SerializeOptions, Value};
 use std::{fmt, sync::Arc};
 
+const NO_SUCH_METHOD: &str = "NO_SUCH_METHOD";
 /// The domain of our reasons (AIP-193).
 const ERROR_DOMAIN: &str = "sys";
 
@@ -77,6 +79,10 @@ impl From<Refusal> for ConnectError {
         let info = ErrorInfo { reason: refusal.reason.to_owned(), domain: ERROR_DOMAIN.to_owned(), metadata };
         let mut error =
             Self::new(refusal.code.into(), refusal.message).with_detail(detail("google.rpc.ErrorInfo", &info));
+        if refusal.reason == NO_SUCH_METHOD {
+            // Connect's word for it; else an unimplemented method is a 501.
+            error = error.with_http_status(StatusCode::NOT_FOUND);
+        }
         if !refusal.fields.is_empty() {
             let field_violations =
                 refusal.fields.into_iter().map(|f| BadField { field: f.field, description: f.description }).collect();
@@ -192,32 +198,35 @@ impl fmt::Debug for GateDispatcher {
 
 impl Dispatcher for GateDispatcher {
     fn lookup(&self, path: &str) -> Option<MethodDescriptor> {
-        if Reflection::serves(path) {
-            return Some(MethodDescriptor::bidi_streaming());
-        }
-        let bound = self.0.request_bytes(path)?;
-        let limits = Limits::default().with_max_request_body_size(bound).with_max_message_size(bound);
-        Some(MethodDescriptor::unary(false).with_limits(limits))
+        let (descriptor, bytes) = match self.0.host.method(path) {
+            Some(method) => (MethodDescriptor::unary(false), usize::try_from(method.method().max_request_bytes).ok()?),
+            None if describe::is_reflection(path) => (MethodDescriptor::bidi_streaming(), describe::QUESTION_BYTES),
+            None if path == describe::HEALTH_CHECK => (MethodDescriptor::unary(false), describe::HEALTH_REQUEST_BYTES),
+            None => return None,
+        };
+        Some(descriptor.with_limits(Limits::default().with_max_request_body_size(bytes).with_max_message_size(bytes)))
     }
 
     fn call_unary(&self, path: &str, ctx: RequestContext, request: Payload, format: CodecFormat) -> UnaryResult {
-        let (gate, path) = (self.0.clone(), path.to_owned());
+        if path == describe::HEALTH_CHECK {
+            let answer = describe::healthy(format == CodecFormat::Json);
+            return Box::pin(async move { Ok(EncodedResponse::new(EncodedBody::Contiguous(answer))) });
+        }
+        let gate = self.0.clone();
         Box::pin(async move {
-            let identified = ctx.extensions().get::<Identified>().cloned();
-            let body = request.encoded()?;
-            let response = gate.unary(&path, identified, body, format).await?;
-            Ok(EncodedResponse::new(EncodedBody::Contiguous(response)))
+            // Whoever was not let in by the front is nobody: there is no way round it.
+            let admitted = ctx.extensions().get::<Admitted>().cloned().ok_or_else(Refusal::unauthenticated)?;
+            let answer = gate.unary(admitted, request.encoded()?, format).await?;
+            Ok(EncodedResponse::new(EncodedBody::Contiguous(answer)))
         })
     }
 
-    fn call_server_streaming(&self, path: &str, _: RequestContext, _: Bytes, _: CodecFormat) -> StreamingResult {
-        let error = no_such_method(path);
-        Box::pin(async move { Err(error) })
+    fn call_server_streaming(&self, _: &str, _: RequestContext, _: Bytes, _: CodecFormat) -> StreamingResult {
+        Box::pin(async { Err(no_such_method().into()) })
     }
 
-    fn call_client_streaming(&self, path: &str, _: RequestContext, _: RequestStream, _: CodecFormat) -> UnaryResult {
-        let error = no_such_method(path);
-        Box::pin(async move { Err(error) })
+    fn call_client_streaming(&self, _: &str, _: RequestContext, _: RequestStream, _: CodecFormat) -> UnaryResult {
+        Box::pin(async { Err(no_such_method().into()) })
     }
 
     fn call_bidi_streaming(
@@ -227,19 +236,22 @@ impl Dispatcher for GateDispatcher {
         requests: RequestStream,
         format: CodecFormat,
     ) -> StreamingResult {
-        if !Reflection::serves(path) || format == CodecFormat::Json {
-            let error = no_such_method(path);
-            return Box::pin(async move { Err(error) });
+        if !describe::is_reflection(path) || format == CodecFormat::Json {
+            return Box::pin(async { Err(no_such_method().into()) });
         }
         let gate = self.0.clone();
         Box::pin(async move {
-            let identified = ctx.extensions().get::<Identified>().ok_or_else(Refusal::unauthenticated)?;
-            let files = gate.host.visible_files(&identified.caller, &gate.clock.now());
-            Ok(Response::new(Reflection::new(&files)?.answer(requests)))
+            let identified = ctx.extensions().get::<Identified>().cloned().ok_or_else(Refusal::unauthenticated)?;
+            let shown = move || {
+                let (gate, identified) = (gate.clone(), identified.clone());
+                async move { gate.shown_to(&identified).await }
+            };
+            Ok(Response::new(describe::answer(requests, shown)))
         })
     }
 }
 
-fn no_such_method(path: &str) -> ConnectError {
-    Refusal::new(Code::Unimplemented, "NO_SUCH_METHOD", format!("there is no method {path}")).into()
+/// There is no such method, or not in this form. The path is not repeated: it is anybody's text.
+pub(crate) fn no_such_method() -> Refusal {
+    Refusal::new(Code::Unimplemented, NO_SUCH_METHOD, "there is no such method").help("`sys help` lists what you may call")
 }

@@ -1,8 +1,8 @@
 //! Words of a text as SEARCH indexes hold them, and the word beginnings that a condition proves.
 //!
 //! Store and rules share this one definition: the store writes a token for each of [`prefixes`] of each of
-//! [`normalised_words`], and a `startsWith` proposes only beginnings that every matching text is certain to have
-//! ([`certain_beginnings`]). Must never happen here: a proposal that leaves out a text which matches.
+//! [`normalised_words`], and a `startsWith` proposes only beginnings that every matching text is certain to have.
+//! Must never happen here: a proposal that leaves out a text which matches.
 
 use unicode_normalization::{
     IsNormalized, UnicodeNormalization,

@@ -159,7 +159,7 @@ async fn open_store(data_dir: &DataDir, unsealer: Unsealer, cache_bytes: usize) 
             // First the data: its lock tells that no other server is here.
             let engine = RedbEngine::open(&data, RedbOptions { cache_bytes, ..RedbOptions::default() })?;
             let keyring = if keys.exists() {
-                Keyring::open(&keys, &unsealer, entropy)?
+                Keyring::open(&keys, &unsealer, entropy).with_context(|| format!("{} does not open", keys.display()))?
             } else {
                 Keyring::create(&keys, &unsealer, entropy)?
             };

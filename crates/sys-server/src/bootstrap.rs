@@ -1,7 +1,7 @@
 //! The import of an organisation at the first run: the I/O around `sys_account::bootstrap`.
 
 use crate::Server;
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow};
 use std::{
     fs::{self, OpenOptions},
     io::Write,
@@ -9,19 +9,13 @@ use std::{
     path::Path,
 };
 use sys_account::bootstrap::{self, Imported, file};
+use sys_contract::id::{OrgId, ProjectId};
 use zeroize::Zeroizing;
 
 /// Imports a file of the earlier system: all of it or, where anything in it is wrong, nothing. Passwords that were drawn are
 /// left in a file of mode 0600 in the data directory before anything is stored, so that none is lost.
 pub async fn import(server: &Server, path: &Path) -> anyhow::Result<Imported> {
-    let text = fs::read_to_string(path).with_context(|| format!("{} cannot be read", path.display()))?;
-    let read = match file::read(&text) {
-        Ok(read) => read,
-        Err(problems) => {
-            let lines: Vec<String> = problems.iter().map(|problem| format!("{}:{problem}", path.display())).collect();
-            bail!("nothing was imported, since the file has errors:\n{}", lines.join("\n"));
-        }
-    };
+    let read = read(path)?;
     let (monitor, identity) = (&server.monitor, server.monitor.identity());
     let entropy = monitor.store().entropy().clone();
     let prepared = bootstrap::prepare(read, identity, entropy.as_ref()).await?;
@@ -36,6 +30,61 @@ pub async fn import(server: &Server, path: &Path) -> anyhow::Result<Imported> {
         })
         .await?;
     Ok(imported)
+}
+
+/// Somebody of an imported file, for the first steps of a newcomer.
+#[derive(Debug)]
+pub struct Somebody {
+    /// The address that he logs in with.
+    pub email: String,
+    /// An org that he is in.
+    pub org: OrgId,
+    /// A project of it that he may write into.
+    pub project: ProjectId,
+    /// Where his password stands.
+    pub password: PasswordAt,
+}
+
+/// Where a password stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PasswordAt {
+    /// In this line of the file of drawn passwords.
+    Drawn(usize),
+    /// In this line of the file that was imported.
+    Brought(usize),
+}
+
+/// Somebody of the file, if it has anybody who may write into a project.
+pub async fn somebody(server: &Server, path: &Path) -> anyhow::Result<Option<Somebody>> {
+    let read = read(path)?;
+    let (monitor, identity) = (&server.monitor, server.monitor.identity());
+    let entropy = monitor.store().entropy().clone();
+    let loaded = monitor.host().loaded(bootstrap::RECORDS_OF).context("the account module is not loaded")?;
+    let found = monitor
+        .danger_as_server(async |open| {
+            let mut importer = identity.danger_import(open, loaded.tables(), entropy.as_ref());
+            bootstrap::somebody(&mut importer, &read).await
+        })
+        .await?;
+    let Some(found) = found else { return Ok(None) };
+    let email = found.user.email.value.as_str().to_owned();
+    let brought = found.user.password.as_ref().map(|password| PasswordAt::Brought(password.line));
+    let password = brought.or_else(|| drawn_line(&server.data_dir.drawn_passwords(), &email).map(PasswordAt::Drawn));
+    Ok(password.map(|password| Somebody { email, org: found.org, project: found.project, password }))
+}
+
+/// The line of an address in the operator's file, counted from 1.
+fn drawn_line(path: &Path, email: &str) -> Option<usize> {
+    let text = Zeroizing::new(fs::read_to_string(path).ok()?);
+    text.lines().position(|line| line.split(' ').next() == Some(email)).map(|index| index + 1)
+}
+
+fn read(path: &Path) -> anyhow::Result<file::BootstrapFile> {
+    let text = Zeroizing::new(fs::read_to_string(path).with_context(|| format!("{} cannot be read", path.display()))?);
+    file::read(&text).map_err(|problems| {
+        let lines: Vec<String> = problems.iter().map(|problem| format!("{}:{problem}", path.display())).collect();
+        anyhow!("nothing was imported, since the file has errors:\n{}", lines.join("\n"))
+    })
 }
 
 /// Adds passwords to the operator's file.

@@ -1,9 +1,19 @@
 //! What a server says at its start: what came in, how to become superadmin, what to try, and where it is ready.
 
 use crate::options::Run;
-use std::io::{self, Write};
+use std::{
+    env,
+    io::{self, Write},
+    path::{Path, PathBuf},
+};
 use sys_account::bootstrap::Imported;
-use sys_server::{Server, bootstrap};
+use sys_server::{
+    Server,
+    bootstrap::{self, PasswordAt, Somebody},
+};
+
+/// The module whose commands a newcomer tries.
+const NOTES: &str = "mod-notes";
 
 /// Imports what is to be imported and prints the first steps. The last line is `ready http://ADDRESS`.
 pub(crate) async fn print(run: &Run, server: &Server) -> anyhow::Result<()> {
@@ -14,22 +24,56 @@ pub(crate) async fn print(run: &Run, server: &Server) -> anyhow::Result<()> {
              everything. For demos and tests only.\n",
         );
     }
+    let mut somebody = None;
     if let Some(file) = &run.bootstrap {
         summary(&mut out, &bootstrap::import(server, file).await?, server);
+        somebody = bootstrap::somebody(server, file).await?.map(|somebody| (somebody, file.as_path()));
     }
-    let url = format!("http://{}", server.addr());
+    let (url, sys) = (format!("http://{}", server.addr()), client());
     if let Some(token) = server.new_setup_token().await? {
         out.push_str(&format!(
-            "\nno superadmin yet; within 30 minutes, once:\n  sys setup --server {url} --token {} --email YOU@EXAMPLE.ORG\n",
+            "\nno superadmin yet; within 30 minutes, once, in another terminal:\n  {sys} setup --server {url} --token {} \
+             --email you@example.org\n",
             token.as_str()
         ));
     }
-    out.push_str(&format!(
-        "\ntry next:\n  sys login --server {url} --email SOMEBODY\n  sys org list\n  sys note create --help\n\nready {url}\n"
-    ));
+    match somebody {
+        Some((somebody, file)) => tour(&mut out, &somebody, file, server, &url, &sys),
+        None => out.push_str(&format!(
+            "\ntry next, in another terminal:\n  {sys} login --server {url} --email EMAIL\n  {sys} whoami\n  {sys} org list\n"
+        )),
+    }
+    out.push_str(&format!("\nready {url}\n"));
     let mut stdout = io::stdout().lock();
     stdout.write_all(out.as_bytes())?;
     Ok(stdout.flush()?)
+}
+
+/// Three commands that work as they stand, as somebody of the organisation that came in.
+fn tour(out: &mut String, somebody: &Somebody, file: &Path, server: &Server, url: &str, sys: &str) {
+    let Somebody { email, org, project, password } = somebody;
+    let login = format!("{sys} login --server {url} --email {}", shell_word(email));
+    match password {
+        PasswordAt::Drawn(line) => {
+            let drawn = shell_word(&near(&server.drawn_passwords()));
+            out.push_str(&format!(
+                "\ntry next, in another terminal (all passwords stand in {drawn}):\n  sed -n '{line}s/.* //p' {drawn} | {login} \
+                 --password-stdin\n"
+            ));
+        }
+        PasswordAt::Brought(line) => out.push_str(&format!(
+            "\ntry next, in another terminal (the password stands in line {line} of {}):\n  {login}\n",
+            near(file)
+        )),
+    }
+    out.push_str(&format!("  {sys} project list\n"));
+    if server.monitor().host().loaded(NOTES).is_some() {
+        out.push_str(&format!(
+            "  {sys} note create --org-id {org} --project-id {project} --title 'A first note' --published\n"
+        ));
+    } else {
+        out.push_str(&format!("  {sys} project get {project}\n"));
+    }
 }
 
 fn summary(out: &mut String, imported: &Imported, server: &Server) {
@@ -38,7 +82,7 @@ fn summary(out: &mut String, imported: &Imported, server: &Server) {
         "imported: {orgs} orgs, {projects} projects, {accounts} accounts, {bindings} bindings, {invitations} invitations\n"
     ));
     if *already_there > 0 {
-        out.push_str(&format!("already there: {already_there}\n"));
+        out.push_str(&format!("already there from an earlier import: {already_there}\n"));
     }
     for mismatch in &imported.mismatches {
         out.push_str(&format!("mismatch: {mismatch}\n"));
@@ -50,7 +94,39 @@ fn summary(out: &mut String, imported: &Imported, server: &Server) {
         out.push_str(&format!(
             "drew {} passwords; they stand in {}\n",
             imported.drawn_passwords.len(),
-            server.drawn_passwords().display()
+            near(&server.drawn_passwords())
         ));
+    }
+}
+
+/// How the command line program is called from here: by its path where it lies beside the server, else by its name.
+fn client() -> String {
+    let beside = env::current_exe().ok().and_then(|server| Some(server.parent()?.join("sys")));
+    beside.filter(|path| path.is_file()).map_or_else(|| "sys".to_owned(), |path| shell_word(&near(&path)))
+}
+
+/// A path as people here write it: from the working directory if it lies below.
+fn near(path: &Path) -> String {
+    let here: Option<PathBuf> = env::current_dir().ok();
+    let below = here.as_deref().and_then(|here| path.strip_prefix(here).ok());
+    below.unwrap_or(path).display().to_string()
+}
+
+/// A word that a shell takes as it is.
+fn shell_word(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:@+=,%".contains(c);
+    if !word.is_empty() && word.chars().all(plain) { word.to_owned() } else { format!("'{}'", word.replace('\'', r"'\''")) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_printed_can_be_pasted_into_a_shell() {
+        assert_eq!(shell_word("target/debug/sys"), "target/debug/sys");
+        assert_eq!(shell_word("a b"), "'a b'");
+        assert_eq!(shell_word("o'hara@example.org"), r"'o'\''hara@example.org'");
+        assert_eq!(shell_word("$(x)"), "'$(x)'");
     }
 }

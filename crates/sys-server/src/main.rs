@@ -6,7 +6,10 @@ mod options;
 use anyhow::Context;
 use clap::Parser;
 use options::{Command, Options, Run};
-use std::process::ExitCode;
+use std::{
+    io::{self, IsTerminal},
+    process::ExitCode,
+};
 use sys_server::Server;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
@@ -14,7 +17,8 @@ use tracing_subscriber::EnvFilter;
 fn main() -> ExitCode {
     let options = Options::parse();
     let filter = EnvFilter::try_from_env("SYS_LOG").unwrap_or_else(|_| EnvFilter::new("warn,sys_server=info"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false).init();
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_target(false);
+    log.with_ansi(io::stderr().is_terminal()).init();
     let Command::Run(run) = options.command;
     match serve(*run) {
         Ok(()) => ExitCode::SUCCESS,

@@ -10,15 +10,20 @@ use sys_server::{Config, Mailing};
 
 /// The secure base for an organisation's applications: one server, one contract.
 #[derive(Debug, Parser)]
-#[command(name = "sys-server", version, about)]
+#[command(name = "sys-server", version)]
 pub(crate) struct Options {
     #[command(subcommand)]
     pub(crate) command: Command,
 }
 
+const LOGGING: &str = "\
+SYS_LOG sets what is logged to standard error, such as `debug` or `warn,sys_server=info` (the default). No log line holds \
+a value of a record, an address or a token.";
+
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Runs the server until SIGINT or SIGTERM.
+    #[command(after_help = LOGGING)]
     Run(Box<Run>),
 }
 

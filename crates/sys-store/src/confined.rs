@@ -21,7 +21,7 @@ use sys_contract::{
     model::Verb,
 };
 use sys_keys::SpaceKeys;
-use sys_policy::{Caller, GrantNo, Standing};
+use sys_policy::{Caller, FieldSet, GrantNo, Standing};
 
 /// The records of one table as one caller may see and change them.
 #[derive(Debug)]
@@ -109,7 +109,7 @@ impl<'a> Confined<'a> {
     /// The record of a permit to GET.
     pub async fn get(&mut self, permit: Permit) -> Result<View, Refused> {
         let permit = self.fresh(permit, Verb::Get).await?;
-        self.view(&permit.stored)
+        self.view(permit.stored)
     }
 
     /// The record with an id, if the caller may see it.
@@ -147,7 +147,7 @@ impl<'a> Confined<'a> {
         let empty = self.table.empty_record();
         let fields = self.changed_fields(&empty, &next);
         let stored = self.open.create_record(self.table, id, next).await?;
-        Ok(Written { view: self.view_if_seen(&stored)?, grant, fields })
+        Ok(Written { view: self.view_if_seen(stored)?, grant, fields })
     }
 
     /// Changes a record. With an etag, only if it is still that of the caller's view.
@@ -155,7 +155,7 @@ impl<'a> Confined<'a> {
         let permit = self.fresh(permit, Verb::Update).await?;
         let (rules, stored) = (self.table.rules.clone(), permit.stored);
         let (message, placement) = (stored.message(), stored.placement());
-        let hidden = rules.hidden_fields(self.caller, message, placement, self.open.now());
+        let hidden = self.hidden(&stored);
         let unwritable = rules.unwritable_fields(self.caller, message, placement, self.open.now());
         let next = change.merge(self.table, message, &hidden, &unwritable)?;
         let grant = rules
@@ -164,10 +164,10 @@ impl<'a> Confined<'a> {
         self.check_etag(&stored, etag)?;
         let fields = self.changed_fields(message, &next);
         if fields.is_empty() {
-            return Ok(Written { view: self.view_if_seen(&stored)?, grant, fields });
+            return Ok(Written { view: self.view_if_seen(stored)?, grant, fields });
         }
         let stored = self.open.put_record(self.table, Some(&stored), stored.id(), next).await?;
-        Ok(Written { view: self.view_if_seen(&stored)?, grant, fields })
+        Ok(Written { view: self.view_if_seen(stored)?, grant, fields })
     }
 
     /// Deletes a record for good. With an etag, only if it is still that of the caller's view.
@@ -182,25 +182,29 @@ impl<'a> Confined<'a> {
     }
 
     /// What the caller sees of a record that he may see.
-    pub(crate) fn view(&mut self, stored: &Stored) -> Result<View, Refused> {
-        let keys = self.keys(stored)?;
+    fn view(&mut self, stored: Stored) -> Result<View, Refused> {
+        let keys = self.keys(stored.id())?;
         Ok(self.redacted(stored).with_etag(self.table, &keys))
     }
 
-    fn view_if_seen(&mut self, stored: &Stored) -> Result<View, Refused> {
-        match self.allows(Verb::Get, stored) {
+    fn view_if_seen(&mut self, stored: Stored) -> Result<View, Refused> {
+        match self.allows(Verb::Get, &stored) {
             Some(_) => self.view(stored),
             None => Ok(View::of_id(self.table, stored.id())),
         }
     }
 
-    fn redacted(&self, stored: &Stored) -> View {
-        let hidden = self.table.rules.hidden_fields(self.caller, stored.message(), stored.placement(), self.open.now());
+    fn redacted(&self, stored: Stored) -> View {
+        let hidden = self.hidden(&stored);
         View::redacted(stored, &hidden)
     }
 
-    fn keys(&mut self, stored: &Stored) -> Result<Arc<SpaceKeys>, StoreError> {
-        let space = self.table.at(stored.id().org).space;
+    pub(crate) fn hidden(&self, stored: &Stored) -> FieldSet {
+        self.table.rules.hidden_fields(self.caller, stored.message(), stored.placement(), self.open.now())
+    }
+
+    fn keys(&mut self, id: RecordId) -> Result<Arc<SpaceKeys>, StoreError> {
+        let space = self.table.at(id.org).space;
         self.open.keys(space)?.ok_or_else(|| StoreError::Sealed {
             table: self.table.record.table.clone(),
             cause: crate::refused::SealedError::Generation(0),
@@ -209,8 +213,8 @@ impl<'a> Confined<'a> {
 
     fn check_etag(&mut self, stored: &Stored, etag: Option<&str>) -> Result<(), Refused> {
         let Some(etag) = etag.filter(|etag| !etag.is_empty()) else { return Ok(()) };
-        let keys = self.keys(stored)?;
-        if self.redacted(stored).has_etag(&keys, etag) { Ok(()) } else { Err(Refused::EtagMismatch) }
+        let keys = self.keys(stored.id())?;
+        if self.redacted(stored.clone()).has_etag(&keys, etag) { Ok(()) } else { Err(Refused::EtagMismatch) }
     }
 
     /// The permit, if it is one for this; decided again if the record was written since, by this very transaction.
@@ -221,8 +225,8 @@ impl<'a> Confined<'a> {
         if here != (permit.open, permit.holder, permit.table, permit.verb) {
             return Err(StoreError::ForeignPermit.into());
         }
-        let stored = self.open.record(self.table, permit.id()).await?;
-        if stored.is_some_and(|stored| stored.is_same_writing(&permit.stored)) {
+        let key = self.table.at(permit.id().org).record(permit.id().uuid);
+        if self.open.is_unwritten_since(&key, permit.stored.sealed()) {
             return Ok(permit);
         }
         self.permit(verb, permit.id()).await

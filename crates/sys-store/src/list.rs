@@ -68,37 +68,11 @@ struct Query<'a> {
 
 impl<'a> Query<'a> {
     fn parse(table: &Table, caller: &Caller, request: &'a ListRequest) -> Result<Self, Refused> {
-        let org = match request.org_id.as_str() {
-            "" if table.record.home == Home::Org => {
-                return Err(Refused::invalid("org_id", "it is empty: name the org whose records to list"));
-            }
-            "" => None,
-            _ if table.record.org.is_none() => {
-                return Err(Refused::invalid("org_id", "records of this type belong to no org"));
-            }
-            text => {
-                let org: OrgId =
-                    text.parse().map_err(|error: IdError| Refused::invalid("org_id", error.to_string()))?;
-                // The tag that stands for no org is not one's way into the global tablespace.
-                Some(org.tag())
-                    .filter(|org| !org.is_global())
-                    .map(Some)
-                    .ok_or_else(|| Refused::invalid("org_id", "there is no such org"))?
-            }
-        };
-        let project = match request.project_id.as_str() {
-            "" => None,
-            _ if table.record.project.is_none() => {
-                return Err(Refused::invalid("project_id", "records of this type belong to no project"));
-            }
-            text => Some(text.parse::<ProjectId>().map_err(|error| Refused::invalid("project_id", error.to_string()))?),
-        };
+        let org = parse_org(table, &request.org_id)?;
+        let project = parse_project(table, &request.project_id)?;
         let filter = match request.filter.trim() {
             "" => None,
-            text => {
-                let filter = table.rules.filter(text);
-                Some(filter.map_err(|error| Refused::invalid("filter", error.to_string()))?)
-            }
+            text => Some(table.rules.filter(text).map_err(|error| Refused::invalid("filter", error.to_string()))?),
         };
         let page_size = match usize::try_from(request.page_size) {
             Ok(0) => DEFAULT_PAGE_SIZE,
@@ -114,6 +88,33 @@ impl<'a> Query<'a> {
     fn home(&self) -> OrgTag {
         self.binding.org.unwrap_or(OrgTag::GLOBAL)
     }
+}
+
+fn parse_org(table: &Table, text: &str) -> Result<Option<OrgTag>, Refused> {
+    let invalid = |what: String| Refused::invalid("org_id", what);
+    if text.is_empty() && table.record.home == Home::Org {
+        return Err(invalid("it is empty: name the org whose records to list".to_owned()));
+    }
+    if text.is_empty() {
+        return Ok(None);
+    }
+    if table.record.org.is_none() {
+        return Err(invalid("records of this type belong to no org".to_owned()));
+    }
+    let org: OrgId = text.parse().map_err(|error: IdError| invalid(error.to_string()))?;
+    // The tag that stands for no org is nobody's way into the global tablespace.
+    if org.tag().is_global() { Err(invalid("there is no such org".to_owned())) } else { Ok(Some(org.tag())) }
+}
+
+fn parse_project(table: &Table, text: &str) -> Result<Option<ProjectId>, Refused> {
+    let invalid = |what: String| Refused::invalid("project_id", what);
+    if text.is_empty() {
+        return Ok(None);
+    }
+    if table.record.project.is_none() {
+        return Err(invalid("records of this type belong to no project".to_owned()));
+    }
+    text.parse().map(Some).map_err(|error: IdError| invalid(error.to_string()))
 }
 
 impl Confined<'_> {
@@ -222,13 +223,12 @@ impl Confined<'_> {
                 self.open.record(self.table, id).await?.ok_or_else(dangling)?
             }
         };
-        let placement = stored.placement();
         let Binding { org, project, .. } = query.binding;
-        if !self.table.rules.is_within(placement, org, project) || self.allows(Verb::Get, &stored).is_none() {
+        if !self.table.rules.is_within(stored.placement(), org, project) || self.allows(Verb::Get, &stored).is_none() {
             return Ok(None);
         }
-        let hidden = self.table.rules.hidden_fields(self.caller, stored.message(), placement, self.open.now());
-        let view = View::redacted(&stored, &hidden);
+        let hidden = self.hidden(&stored);
+        let view = View::redacted(stored, &hidden);
         let matches = |filter: &Filter| filter.matches(view.message(), &hidden, self.open.now());
         Ok(query.filter.as_ref().is_none_or(matches).then_some(view))
     }

@@ -103,6 +103,11 @@ impl Open {
         !self.writes.is_empty() || !self.appends.is_empty()
     }
 
+    /// The records that wait to be written or deleted, each once.
+    pub fn changed_records(&self) -> impl Iterator<Item = RecordId> {
+        self.changes.keys().map(|(_, id)| *id)
+    }
+
     /// Commits. On [`CommitError::Conflict`] nothing was written, and the whole call may run again.
     pub async fn commit(self) -> Result<CommitVersion, CommitError> {
         let mut writes: Vec<Write> = Vec::with_capacity(self.writes.len() + self.appends.len() + self.changes.len());
@@ -133,6 +138,11 @@ impl Open {
             Some(pending) => Ok(pending.value.clone()),
             None => self.txn.get(key).await,
         }
+    }
+
+    /// Whether this transaction has not written a key since it read this value there. Nobody else's writes are seen in it.
+    pub(crate) fn is_unwritten_since(&self, key: &Bytes, value: &Bytes) -> bool {
+        self.writes.get(key).is_none_or(|pending| pending.value.as_ref() == Some(value))
     }
 
     /// The first `limit` rows of a range (at most [`MAX_RANGE_ROWS`]), as this transaction left them.

@@ -37,7 +37,6 @@ pub struct Stored {
     placement: Placement,
     version: CommitVersion,
     generation: Generation,
-    /// The sealed bytes: equal as long as nobody writes the record.
     sealed: Bytes,
 }
 
@@ -67,9 +66,9 @@ impl Stored {
         self.version
     }
 
-    /// Whether another reading of the same record shows the same writing of it.
-    pub(crate) fn is_same_writing(&self, other: &Stored) -> bool {
-        self.sealed == other.sealed
+    /// Its bytes as they stand in the engine.
+    pub(crate) fn sealed(&self) -> &Bytes {
+        &self.sealed
     }
 }
 

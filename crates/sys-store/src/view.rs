@@ -35,11 +35,12 @@ impl View {
     }
 
     /// The record without hidden and unknown fields.
-    pub(crate) fn redacted(stored: &Stored, hidden: &FieldSet) -> Self {
-        let mut message = stored.message().clone();
+    pub(crate) fn redacted(stored: Stored, hidden: &FieldSet) -> Self {
+        let id = stored.id();
+        let mut message = stored.into_message();
         drop_unknown(&mut message);
         hidden.iter().for_each(|field| message.clear_field_by_number(field));
-        Self { id: stored.id(), message }
+        Self { id, message }
     }
 
     /// Nothing but the id: the answer to a write whose result its caller may not read.

@@ -114,7 +114,8 @@ impl Server {
             return Ok(value);
         }
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-        let reason = value["details"].as_array().into_iter().flatten().find_map(|detail| detail["debug"]["reason"].as_str());
+        let reason =
+            value["details"].as_array().into_iter().flatten().find_map(|detail| detail["debug"]["reason"].as_str());
         Err((text(&value["code"]), reason.map_or_else(|| text(&value["message"]), str::to_owned)))
     }
 
@@ -172,7 +173,8 @@ impl Server {
 
     pub(crate) async fn setup_token(&self) -> Option<String> {
         let identity = self.monitor.identity();
-        let made = self.monitor.danger_as_server(async |open| identity.danger_new_setup_token(open, &*self.entropy).await);
+        let made =
+            self.monitor.danger_as_server(async |open| identity.danger_new_setup_token(open, &*self.entropy).await);
         made.await.unwrap().map(|token| token.text().to_string())
     }
 
@@ -216,7 +218,12 @@ impl Server {
 
 pub(crate) fn person(email: &str, pair: &Value) -> Person {
     let text = |field: &str| pair[field].as_str().unwrap_or_else(|| panic!("no {field} in {pair}")).to_owned();
-    Person { account: text("accountId"), email: email.to_owned(), access: text("accessToken"), refresh: text("refreshToken") }
+    Person {
+        account: text("accountId"),
+        email: email.to_owned(),
+        access: text("accessToken"),
+        refresh: text("refreshToken"),
+    }
 }
 
 pub(crate) fn id_of(record: &Value) -> String {

@@ -104,7 +104,11 @@ async fn a_password_that_stood_in_a_file_is_good_on_this_machine_alone() {
     let imported = server.import(FILE).await;
     server.come_from([192, 0, 2, 1]);
     let refusal = server.log_in("ada@example.org", "long and secret").await.unwrap_err();
-    assert_eq!(refusal, server.log_in("ada@example.org", "another password").await.unwrap_err(), "and nothing says why");
+    assert_eq!(
+        refusal,
+        server.log_in("ada@example.org", "another password").await.unwrap_err(),
+        "and nothing says why"
+    );
     let (email, drawn) = &imported.drawn_passwords[0];
     server.log_in(email, drawn).await.unwrap();
     refused(server.call(None, "AuthService/WhoAmI", json!({})).await, "unauthenticated");

@@ -119,7 +119,10 @@ async fn an_invitation_waits_until_it_is_accepted_declined_or_withdrawn() {
     let listed = server.call(Some(&ada), "MembershipService/ListInvitations", json!({"orgId": org})).await.unwrap();
     assert_eq!(listed["invitations"].as_array().unwrap().len(), 1);
     let withdraw = json!({"orgId": org, "id": second["id"]});
-    refused(server.call(Some(&bob), "MembershipService/WithdrawInvitation", withdraw.clone()).await, "permission_denied");
+    refused(
+        server.call(Some(&bob), "MembershipService/WithdrawInvitation", withdraw.clone()).await,
+        "permission_denied",
+    );
     server.call(Some(&ada), "MembershipService/WithdrawInvitation", withdraw).await.unwrap();
     refused(server.call(Some(&bob), "MembershipService/AcceptInvitation", second).await, "not_found");
     let third = invite().await;

@@ -18,7 +18,10 @@ async fn where_the_server_does_not_allow_it_only_a_superadmin_makes_orgs() {
     // From here on the org is its own.
     let invite = json!({"orgId": org, "email": "eve@example.org", "role": "ADMIN"});
     refused(server.call(Some(&root), "MembershipService/Invite", invite).await, "permission_denied");
-    refused(server.call(Some(&root), "MembershipService/ListMemberships", json!({"orgId": org})).await, "permission_denied");
+    refused(
+        server.call(Some(&root), "MembershipService/ListMemberships", json!({"orgId": org})).await,
+        "permission_denied",
+    );
     let request = json!({"name": "Lights", "orgId": org});
     refused(server.call(Some(&root), "ProjectService/CreateProject", request.clone()).await, "permission_denied");
     server.call(Some(&ada), "ProjectService/CreateProject", request).await.unwrap();
@@ -31,7 +34,10 @@ async fn an_org_is_seen_by_its_people_and_by_strangers_if_it_shows_itself() {
     let request = json!({"name": "Harbour", "contact": "office@example.org"});
     let org = id_of(&server.call(Some(&ada), "OrgService/CreateOrg", request).await.unwrap());
     let get = json!({"id": org});
-    assert_eq!(server.call(Some(&ada), "OrgService/GetOrg", get.clone()).await.unwrap()["contact"], "office@example.org");
+    assert_eq!(
+        server.call(Some(&ada), "OrgService/GetOrg", get.clone()).await.unwrap()["contact"],
+        "office@example.org"
+    );
     refused(server.call(Some(&eve), "OrgService/GetOrg", get.clone()).await, "not_found");
     for (method, request) in [
         ("MembershipService/ListMemberships", json!({"orgId": org})),
@@ -41,9 +47,13 @@ async fn an_org_is_seen_by_its_people_and_by_strangers_if_it_shows_itself() {
         ("OrgService/DeleteOrg", json!({"id": org})),
     ] {
         let answer = server.call(Some(&eve), method, request).await;
-        assert!(matches!(&answer, Err((code, _)) if code == "not_found" || code == "permission_denied"), "{method} {answer:?}");
+        assert!(
+            matches!(&answer, Err((code, _)) if code == "not_found" || code == "permission_denied"),
+            "{method} {answer:?}"
+        );
     }
-    let others = async |who| server.call(Some(who), "OrgService/ListOtherOrgs", json!({})).await.unwrap()["orgs"].clone();
+    let others =
+        async |who| server.call(Some(who), "OrgService/ListOtherOrgs", json!({})).await.unwrap()["orgs"].clone();
     assert!(others(&eve).await.is_null());
     let list = json!({"org": {"id": org, "listed": true}, "updateMask": "listed"});
     server.call(Some(&ada), "OrgService/UpdateOrg", list).await.unwrap();
@@ -51,7 +61,10 @@ async fn an_org_is_seen_by_its_people_and_by_strangers_if_it_shows_itself() {
     assert_eq!((seen["name"].as_str(), seen["contact"].as_str()), (Some("Harbour"), None));
     assert_eq!(others(&eve).await[0]["id"], org);
     assert!(others(&ada).await.is_null(), "she is in it");
-    refused(server.call(Some(&eve), "MembershipService/ListMemberships", json!({"orgId": org})).await, "permission_denied");
+    refused(
+        server.call(Some(&eve), "MembershipService/ListMemberships", json!({"orgId": org})).await,
+        "permission_denied",
+    );
 }
 
 #[tokio::test]
@@ -68,7 +81,16 @@ async fn an_open_project_is_joined_as_user_and_a_closed_one_is_not_there() {
     refused(server.call(Some(&eve), "ProjectService/GetProject", json!({"id": closed})).await, "not_found");
     let names = server.call(Some(&eve), "ProjectService/ListProjects", json!({"orgId": org})).await.unwrap();
     assert_eq!(names["projects"].as_array().unwrap().len(), 1);
-    refused(server.call(Some(&eve), "ProjectService/UpdateProject", json!({"project": {"id": open, "name": "x"}, "updateMask": "name"})).await, "permission_denied");
+    refused(
+        server
+            .call(
+                Some(&eve),
+                "ProjectService/UpdateProject",
+                json!({"project": {"id": open, "name": "x"}, "updateMask": "name"}),
+            )
+            .await,
+        "permission_denied",
+    );
     refused(server.call(Some(&eve), "ProjectService/DeleteProject", json!({"id": open})).await, "permission_denied");
 }
 
@@ -104,7 +126,10 @@ async fn a_closed_org_has_no_people_no_projects_and_no_way_back_in() {
         assert!(me["bindings"].is_null());
     }
     let carol = server.person("carol").await;
-    refused(server.call(Some(&carol), "MembershipService/AcceptInvitation", json!({"token": token})).await, "not_found");
+    refused(
+        server.call(Some(&carol), "MembershipService/AcceptInvitation", json!({"token": token})).await,
+        "not_found",
+    );
     refused(server.call(Some(&carol), "ProjectService/JoinProject", json!({"id": project})).await, "not_found");
     assert!(server.call(Some(&root), "OrgService/GetOrg", json!({"id": org})).await.unwrap()["closedAt"].is_string());
     let back = json!({"orgId": org, "email": ada.email, "role": "ADMIN"});

@@ -11,7 +11,8 @@ async fn somebody_registers_proves_the_address_logs_in_and_out() {
     assert_eq!(early.unwrap_err().0, "failed_precondition", "not proven, and the password was right");
     assert_eq!(server.log_in(&email, "wrong password").await.unwrap_err().0, "unauthenticated");
     let token = server.token_for(&email).await;
-    let wrong = server.call(None, "AuthService/VerifyEmail", json!({"token": token, "password": "another password"})).await;
+    let wrong =
+        server.call(None, "AuthService/VerifyEmail", json!({"token": token, "password": "another password"})).await;
     refused(wrong, "unauthenticated");
     server.call(None, "AuthService/VerifyEmail", json!({"token": token, "password": PASSWORD})).await.unwrap();
     let again = server.call(None, "AuthService/VerifyEmail", json!({"token": token, "password": PASSWORD})).await;
@@ -31,7 +32,9 @@ async fn what_a_stranger_sees_does_not_tell_whether_an_address_has_an_account() 
     let server = Server::new().await;
     let ada = server.person("ada").await;
     let register = async |email: &str| {
-        server.call(None, "AuthService/Register", json!({"email": email, "password": PASSWORD, "displayName": "x"})).await
+        server
+            .call(None, "AuthService/Register", json!({"email": email, "password": PASSWORD, "displayName": "x"}))
+            .await
     };
     assert_eq!(register(&ada.email).await, register("new@example.org").await);
     let forgot = async |email: &str| server.call(None, "AuthService/ForgotPassword", json!({"email": email})).await;
@@ -77,7 +80,10 @@ async fn a_forgotten_password_is_replaced_and_all_sessions_end() {
     server.call(None, "AuthService/ForgotPassword", json!({"email": ada.email})).await.unwrap();
     let token = server.token_for(&ada.email).await;
     let reset = json!({"token": token, "newPassword": "another password"});
-    refused(server.call(None, "AuthService/ResetPassword", json!({"token": token, "newPassword": "short"})).await, "invalid_argument");
+    refused(
+        server.call(None, "AuthService/ResetPassword", json!({"token": token, "newPassword": "short"})).await,
+        "invalid_argument",
+    );
     server.call(None, "AuthService/ResetPassword", reset.clone()).await.unwrap();
     refused(server.call(Some(&ada), "AuthService/WhoAmI", json!({})).await, "unauthenticated");
     refused(server.call(None, "AuthService/Refresh", json!({"refreshToken": ada.refresh})).await, "unauthenticated");
@@ -89,7 +95,10 @@ async fn a_forgotten_password_is_replaced_and_all_sessions_end() {
     assert_eq!(server.mails_to(&ada.email, 2).await, 2, "that the password was changed, and the new token");
     let token = server.token_for(&ada.email).await;
     server.wait_s(3_600);
-    refused(server.call(None, "AuthService/ResetPassword", json!({"token": token, "newPassword": PASSWORD})).await, "unauthenticated");
+    refused(
+        server.call(None, "AuthService/ResetPassword", json!({"token": token, "newPassword": PASSWORD})).await,
+        "unauthenticated",
+    );
 }
 
 #[tokio::test]
@@ -159,9 +168,11 @@ async fn an_account_is_its_persons_own() {
     let get = json!({"id": ada.account});
     refused(server.call(Some(&eve), "AccountService/GetAccount", get.clone()).await, "not_found");
     // She could not disable any account at all; one of her own she could delete, so that this is about which it is.
-    for (method, code) in
-        [("DeleteAccount", "not_found"), ("DisableAccount", "permission_denied"), ("EnableAccount", "permission_denied")]
-    {
+    for (method, code) in [
+        ("DeleteAccount", "not_found"),
+        ("DisableAccount", "permission_denied"),
+        ("EnableAccount", "permission_denied"),
+    ] {
         refused(server.call(Some(&eve), &format!("AccountService/{method}"), get.clone()).await, code);
     }
     let rename = |name: &str| json!({"account": {"id": ada.account, "displayName": name}, "updateMask": "displayName"});

@@ -1,18 +1,22 @@
 //! gRPC server reflection (`grpc.reflection.v1`, and `v1alpha` for older tools) over the files that the caller may see.
 
+use super::Shown;
 use crate::refusal::Refusal;
 use bytes::Bytes;
 use connectrpc::{ConnectError, EncodedBody, EncodedStream, dispatcher::RequestStream};
+use futures_util::StreamExt;
 use prost::Message;
 use prost_types::{DescriptorProto, EnumDescriptorProto, FileDescriptorProto};
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, future::Future, sync::Arc};
 
 /// Questions on one stream. A client that wants more opens another one, and is identified anew.
 const MAX_QUESTIONS: usize = 1_000;
+/// Bytes of a question, which is a name and is sent back with the answer.
+pub(crate) const QUESTION_BYTES: usize = 4 << 10;
 /// gRPC's NOT_FOUND.
 const NOT_FOUND: i32 = 5;
-const V1: &str = "grpc.reflection.v1.ServerReflection/ServerReflectionInfo";
-const V1_ALPHA: &str = "grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo";
+pub(super) const V1: &str = "grpc.reflection.v1.ServerReflection/ServerReflectionInfo";
+pub(super) const V1_ALPHA: &str = "grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo";
 
 #[derive(Clone, PartialEq, Message)]
 struct ServerReflectionRequest {
@@ -107,12 +111,9 @@ struct RawFileSet {
     file: Vec<Bytes>,
 }
 
-/// An index over the files of one caller.
-#[derive(Debug, Clone)]
-pub(crate) struct Reflection(Arc<Index>);
-
+/// An index over what one caller is shown.
 #[derive(Debug, Default)]
-struct Index {
+pub(crate) struct Index {
     by_name: BTreeMap<String, Bytes>,
     /// Full names of services, methods, messages, fields, enums, enum values and extensions, and the file of each.
     by_symbol: BTreeMap<String, String>,
@@ -121,42 +122,40 @@ struct Index {
     services: Vec<String>,
 }
 
-impl Reflection {
-    /// Whether this is the path of a reflection stream.
-    pub(crate) fn serves(path: &str) -> bool {
-        path == V1 || path == V1_ALPHA
-    }
-
-    /// Over these FileDescriptorSets, one for each module.
-    pub(crate) fn new(sets: &[Bytes]) -> Result<Self, Refusal> {
-        let mut index = Index::default();
-        for set in sets {
-            for bytes in RawFileSet::decode(set.clone()).map_err(Refusal::internal)?.file {
-                let file = FileDescriptorProto::decode(bytes.clone()).map_err(Refusal::internal)?;
-                index.add(&file, bytes);
-            }
-        }
-        Ok(Self(Arc::new(index)))
-    }
-
-    /// Answers one question after the other.
-    pub(crate) fn answer(self, questions: RequestStream) -> EncodedStream {
-        use futures_util::StreamExt;
-        Box::pin(questions.take(MAX_QUESTIONS).map(move |question| {
+/// Answers one question after the other, each by what the caller is shown at that moment.
+pub(crate) fn answer<F>(questions: RequestStream, shown: impl Fn() -> F + Send + 'static) -> EncodedStream
+where
+    F: Future<Output = Result<Arc<Shown>, Refusal>> + Send + 'static,
+{
+    Box::pin(questions.take(MAX_QUESTIONS).then(move |question| {
+        let shown = shown();
+        async move {
             let request = ServerReflectionRequest::decode(question?)
                 .map_err(|_| ConnectError::invalid_argument("not a reflection request"))?;
-            let answer = self.0.answer(request.question.as_ref());
+            let answer = shown.await?.index.answer(request.question.as_ref());
             let response = ServerReflectionResponse {
                 valid_host: request.host.clone(),
                 original_request: Some(request),
                 answer: Some(answer),
             };
             Ok(EncodedBody::Contiguous(response.encode_to_vec().into()))
-        }))
-    }
+        }
+    }))
 }
 
 impl Index {
+    /// Over these FileDescriptorSets, one for each module.
+    pub(super) fn of(sets: &[Bytes]) -> Result<Self, Refusal> {
+        let mut index = Self::default();
+        for set in sets {
+            for bytes in RawFileSet::decode(set.clone()).map_err(Refusal::internal)?.file {
+                let file = FileDescriptorProto::decode(bytes.clone()).map_err(Refusal::internal)?;
+                index.add(&file, bytes);
+            }
+        }
+        Ok(index)
+    }
+
     fn add(&mut self, file: &FileDescriptorProto, bytes: Bytes) {
         let name = file.name().to_owned();
         if self.by_name.insert(name.clone(), bytes).is_some() {

@@ -41,7 +41,18 @@ impl TokenHash {
 
 /// The cache. Bounded: of two generations the older one goes when the younger one is full.
 #[derive(Default)]
-pub(crate) struct Callers(Mutex<Generations<TokenHash, Known>>);
+pub(crate) struct Callers(Mutex<Kept>);
+
+#[derive(Default)]
+struct Kept {
+    known: Generations<TokenHash, Known>,
+    /// How often somebody was forgotten.
+    forgotten: u64,
+}
+
+/// A moment in the life of the cache.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct AsOf(u64);
 
 impl fmt::Debug for Callers {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -51,19 +62,31 @@ impl fmt::Debug for Callers {
 
 impl Callers {
     pub(crate) fn get(&self, token: &TokenHash) -> Option<Known> {
-        self.locked().get(token)
+        self.locked().known.get(token)
     }
 
-    pub(crate) fn put(&self, token: TokenHash, known: Known) {
-        self.locked().put(token, known);
+    /// This moment, for [`Callers::put`]. To be taken before the caller is loaded.
+    pub(crate) fn as_of(&self) -> AsOf {
+        AsOf(self.locked().forgotten)
+    }
+
+    /// Keeps a caller who was loaded since then, unless anybody was forgotten meanwhile: it may have been he, and what was
+    /// loaded would be refused at each call as long as the token lasts.
+    pub(crate) fn put(&self, token: TokenHash, known: Known, as_of: AsOf) {
+        let mut kept = self.locked();
+        if as_of == AsOf(kept.forgotten) {
+            kept.known.put(token, known);
+        }
     }
 
     /// Forgets whoever logged in as this account.
     pub(crate) fn forget(&self, account: AccountId) {
-        self.locked().retain(|known| known.claims.account != account);
+        let mut kept = self.locked();
+        kept.forgotten = kept.forgotten.wrapping_add(1);
+        kept.known.retain(|known| known.claims.account != account);
     }
 
-    fn locked(&self) -> std::sync::MutexGuard<'_, Generations<TokenHash, Known>> {
+    fn locked(&self) -> std::sync::MutexGuard<'_, Kept> {
         // A panic while the lock was held leaves a cache that is still a cache.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }

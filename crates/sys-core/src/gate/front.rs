@@ -1,10 +1,15 @@
 //! Everything up to `admit`, in front of the RPC library: no body is read for a caller whom the method refuses.
 
-use super::{Gate, Identified};
-use crate::{audit::Leaf, describe, refusal::Refusal, wire::GateDispatcher};
+use super::{Admitted, Gate, Identified};
+use crate::{
+    audit::Leaf,
+    describe,
+    refusal::Refusal,
+    wire::{GateDispatcher, no_such_method},
+};
 use bytes::Bytes;
 use connectrpc::{ConnectError, ConnectRpcBody, ConnectRpcService, DeadlinePolicy};
-use http::{HeaderMap, Method, Request, Response, StatusCode, Version, header};
+use http::{HeaderMap, Method, Request, Response, StatusCode, Version, header, request::Parts};
 use http_body::Body;
 use http_body_util::{Either, Full};
 use std::{convert::Infallible, fmt, net::IpAddr, pin::Pin, sync::Arc, task::Poll, time::Duration};
@@ -17,7 +22,7 @@ pub struct Source(pub IpAddr);
 
 /// The keys that verify access tokens, for whoever wants to (RFC 7517).
 const JWKS_PATH: &str = "/.well-known/jwks.json";
-/// The longest time that a request's body may take, and a call that sets no bound of its own.
+/// The longest time that a request's body may take, a call that sets no bound of its own, and a stream.
 const MAX_CALL: Duration = Duration::from_secs(60);
 /// Bytes read, and time spent, on the body of a request that is refused anyway: the most that an ordinary method takes.
 const MAX_DRAINED_BYTES: usize = 64 << 10;
@@ -41,7 +46,7 @@ impl fmt::Debug for Front {
 impl Front {
     /// In front of this gate.
     pub fn new(gate: Arc<Gate>) -> Self {
-        let deadlines = DeadlinePolicy::new().with_max(MAX_CALL).with_default_timeout(MAX_CALL);
+        let deadlines = DeadlinePolicy::new().with_max(MAX_CALL).with_default_timeout(MAX_CALL).with_enforce_on_streams(true);
         let rpc = ConnectRpcService::new(GateDispatcher(gate.clone())).with_deadline_policy(deadlines);
         Self { gate, rpc }
     }
@@ -63,39 +68,35 @@ where
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, mut request: Request<B>) -> Self::Future {
+    fn call(&mut self, request: Request<B>) -> Self::Future {
         let (gate, mut rpc) = (self.gate.clone(), self.rpc.clone());
         Box::pin(async move {
-            if request.method() == Method::GET && request.uri().path() == JWKS_PATH {
-                return Ok(jwks(gate.access.jwks()));
-            }
-            let head = Head::of(&request);
+            let (mut head, body) = request.into_parts();
             match gate.let_in(&head).await {
-                Ok(identified) => {
-                    request.extensions_mut().insert(identified);
-                    let mut response = rpc.call(request).await?;
-                    leave_status_to_trailers(&mut response);
-                    Ok(response.map(Either::Left))
-                }
+                Ok(LetIn::Call(admitted)) => head.extensions.insert(admitted).map_or((), drop),
+                Ok(LetIn::Description(identified)) => head.extensions.insert(identified).map_or((), drop),
+                Ok(LetIn::Keys) => return Ok(jwks(gate.access.jwks())),
                 Err(refusal) => {
-                    let response = ConnectError::from(refusal).into_http_response(request.headers());
-                    if request.version() < Version::HTTP_2 {
-                        drain(request.into_body()).await;
+                    let response = ConnectError::from(refusal).into_http_response(&head.headers);
+                    if head.version < Version::HTTP_2 {
+                        drain(body).await;
                     }
-                    Ok(response.map(Either::Left))
+                    return Ok(response.map(Either::Left));
                 }
             }
+            Ok(rpc.call(Request::from_parts(head, body)).await?.map(Either::Left))
         })
     }
 }
 
-/// The RPC library sends a failed gRPC call's status in the headers and again, with its details, in the trailers. Clients that
-/// look at the headers first take them for a trailers-only answer and lose the reason.
-fn leave_status_to_trailers(response: &mut Response<ConnectRpcBody>) {
-    if !response.body().is_end_stream() {
-        response.headers_mut().remove("grpc-status");
-        response.headers_mut().remove("grpc-message");
-    }
+/// A request that is let in, by what it leads to.
+enum LetIn {
+    /// A method of a module.
+    Call(Admitted),
+    /// Reflection or health.
+    Description(Identified),
+    /// The keys that verify access tokens.
+    Keys,
 }
 
 /// Reads what a refused client is still sending, unseen and within bounds. An HTTP/1.1 connection with an unread body is
@@ -124,59 +125,51 @@ fn jwks(keys: String) -> Response<FrontBody> {
     response
 }
 
-/// What is looked at of a request before its body.
-struct Head {
-    path: String,
-    source: Option<IpAddr>,
-    token: Option<String>,
-}
-
-impl Head {
-    fn of<B>(request: &Request<B>) -> Self {
-        Self {
-            path: request.uri().path().trim_start_matches('/').to_owned(),
-            source: request.extensions().get::<Source>().map(|source| source.0),
-            token: bearer(request.headers()).map(str::to_owned),
-        }
-    }
-}
-
 impl Gate {
     /// `throttle source -> identify -> throttle account -> admit`.
-    async fn let_in(&self, head: &Head) -> Result<Identified, Refusal> {
-        let (path, source) = (head.path.as_str(), head.source);
+    async fn let_in(&self, head: &Parts) -> Result<LetIn, Refusal> {
+        let source = head.extensions.get::<Source>().map(|source| source.0);
         if let Some(source) = source {
-            self.throttle.source(source)?;
+            // Of these there may be as many as a network carries: they are counted.
+            self.throttle.source(source).inspect_err(|_| self.refusals.count())?;
         }
-        let anonymous = Arc::new(Caller::anonymous());
-        let leaf = |caller: &Caller| Leaf::new(path, caller, &self.clock.now());
-        let identified = match head.token.as_deref() {
-            None => Identified { caller: anonymous, epoch: None, source },
+        let path = head.uri.path();
+        if path == JWKS_PATH && head.method == Method::GET {
+            return Ok(LetIn::Keys);
+        }
+        let path = path.strip_prefix('/').unwrap_or(path);
+        let method = self.host.method(path);
+        if method.is_none() && !describe::serves(path) {
+            return Err(no_such_method());
+        }
+        let note = |caller: &Caller, refusal: &Refusal| {
+            self.note_refusal(None, caller, Leaf::new(path, caller, &self.clock.now()), refusal);
+        };
+        let identified = match bearer(&head.headers) {
+            None => Identified { caller: self.anonymous.clone(), epoch: None, source },
             Some(token) => {
-                let known = self.identify(token).await.inspect_err(|refusal| {
-                    self.note_refusal(leaf(&anonymous), refusal);
-                })?;
+                let known = self.identify(token).await.inspect_err(|refusal| note(&self.anonymous, refusal))?;
                 if let Some(account) = known.caller.account() {
-                    self.throttle.account(account)?;
+                    self.throttle.account(account).inspect_err(|refusal| note(&known.caller, refusal))?;
                 }
                 Identified { caller: known.caller, epoch: Some(known.epoch), source }
             }
         };
-        if path == describe::HEALTH_CHECK || describe::Reflection::serves(path) {
-            return Ok(identified);
-        }
-        if let Some(method) = self.host.method(path) {
-            self.admit(&method, &identified.caller)
-                .inspect_err(|refusal| self.note_refusal(leaf(&identified.caller), refusal))?;
-        }
-        Ok(identified)
+        let Some(method) = method else { return Ok(LetIn::Description(identified)) };
+        self.admit(&method, &identified.caller).inspect_err(|refusal| note(&identified.caller, refusal))?;
+        Ok(LetIn::Call(Admitted { identified, method }))
     }
 }
 
+/// The token of a request, if it has one. A header that is there but is no bearer token, or one of several of which others
+/// might read another, is refused further on, as the empty token.
 fn bearer(headers: &HeaderMap) -> Option<&str> {
-    // A header that is there but is no bearer token is refused further on, as the empty token.
-    let value = headers.get(header::AUTHORIZATION)?.to_str().unwrap_or_default();
-    match value.split_at_checked(BEARER.len()) {
+    let mut lines = headers.get_all(header::AUTHORIZATION).iter();
+    let line = lines.next()?;
+    if lines.next().is_some() {
+        return Some("");
+    }
+    match line.to_str().unwrap_or_default().split_at_checked(BEARER.len()) {
         Some((scheme, token)) if scheme.eq_ignore_ascii_case(BEARER) => Some(token.trim()),
         _ => Some(""),
     }

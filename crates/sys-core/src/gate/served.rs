@@ -1,45 +1,41 @@
 //! Served methods: create, get, list, update and delete on a record, with no line of code in the module.
 
-use super::Handled;
-use crate::{audit::Leaf, call::Call, refusal::Refusal};
+use crate::{call::Call, refusal::Refusal};
 use prost_reflect::{DynamicMessage, FieldDescriptor, Value};
 use sys_contract::{
-    id::{OrgTag, RecordId},
+    id::{OrgId, RecordId},
     model::{Serve, Shape, Verb},
 };
-use sys_store::{Change, ListRequest, Table};
+use sys_store::{Change, Confined, ListRequest, Permit, Table};
 
-pub(super) async fn serve(call: &Call, serve: &Serve, request: &DynamicMessage) -> Result<Handled, Refusal> {
+pub(super) async fn serve(call: &Call, serve: &Serve, request: &DynamicMessage) -> Result<DynamicMessage, Refusal> {
     let method = call.method();
     let table = method.module.tables.table(serve.record).ok_or_else(|| Refusal::internal("no such table"))?;
     let output = method.method().descriptor.output();
-    let mut leaf = Leaf::new(method.path(), call.caller(), call.now());
     let mut open = call.open().await?;
     let mut confined = open.confined(table, call.caller());
-    let read = |response, leaf, log| Handled { response, leaf, log, writes: method.method().audit_full };
-    let wrote = |response, leaf, log| Handled { response, leaf, log, writes: true };
     match &serve.shape {
         Shape::Get { id } => {
             let id = id_at(request, std::slice::from_ref(id), table)?;
-            let permit = confined.permit(Verb::Get, id).await?;
-            leaf.grant = Some(permit.grant().0);
-            let view = confined.get(permit).await?;
-            Ok(read(view.into_message(), leaf.record(id), id.org))
+            let permit = permit(call, &mut confined, Verb::Get, id).await?;
+            Ok(confined.get(permit).await?.into_message())
         }
         Shape::List { items, next_page_token, .. } => {
-            let page = confined.list(&list_request(&serve.shape, request)?).await?;
+            let list = list_request(&serve.shape, request)?;
+            call.note(|subject| subject.org = list.org_id.parse().ok().map(|org: OrgId| org.tag()));
+            let page = confined.list(&list).await?;
             let mut response = DynamicMessage::new(output);
             let views = page.views.into_iter().map(|view| Value::Message(view.into_message())).collect();
             response.set_field(items, Value::List(views));
             response.set_field(next_page_token, Value::String(page.next_page_token));
-            Ok(read(response, leaf, OrgTag::GLOBAL))
+            Ok(response)
         }
         Shape::Create { item } => {
             let new = message_at(request, item)?;
+            call.note(|subject| subject.org = table.rules().placement(&new).ok().and_then(|placement| placement.org));
             let written = confined.create(new).await.map_err(|refused| Refusal::from(refused).within(item.name()))?;
-            let id = written.view.id();
-            leaf.grant = Some(written.grant.0);
-            Ok(wrote(written.view.into_message(), leaf.record(id), id.org))
+            call.note(|subject| subject.grant = Some(written.grant));
+            Ok(written.view.into_message())
         }
         Shape::Update { item, mask } => {
             let within = |refusal: Refusal| refusal.within(item.name());
@@ -47,38 +43,47 @@ pub(super) async fn serve(call: &Call, serve: &Serve, request: &DynamicMessage) 
             let id = id_at(&new, std::slice::from_ref(&table.record().id), table).map_err(within)?;
             let etag = table.record().etag.as_ref().and_then(|field| text_at(&new, field));
             let change = Change::parse(table, &mask_paths(request, mask), new)?;
-            let permit = confined.permit(Verb::Update, id).await?;
+            let permit = permit(call, &mut confined, Verb::Update, id).await?;
             let written = confined.update(permit, &change, etag.as_deref()).await.map_err(|refused| within(refused.into()))?;
             crate::host::validate_result(&mut open, method, table, id, &written.fields).await.map_err(within)?;
-            leaf.grant = Some(written.grant.0);
-            Ok(wrote(written.view.into_message(), leaf.record(id), id.org))
+            call.note(|subject| subject.grant = Some(written.grant));
+            Ok(written.view.into_message())
         }
         Shape::Delete { id, etag } => {
             let id = id_at(request, std::slice::from_ref(id), table)?;
             let etag = etag.as_ref().and_then(|field| text_at(request, field));
-            let permit = confined.permit(Verb::Delete, id).await?;
-            leaf.grant = Some(permit.grant().0);
+            let permit = permit(call, &mut confined, Verb::Delete, id).await?;
             confined.delete(permit, etag.as_deref()).await?;
-            Ok(wrote(DynamicMessage::new(output), leaf.record(id), id.org))
+            Ok(DynamicMessage::new(output))
         }
     }
+}
+
+/// A permit on a record. What was asked for is noted for the audit leaf, whether it is given or not.
+async fn permit(call: &Call, confined: &mut Confined<'_>, verb: Verb, id: RecordId) -> Result<Permit, Refusal> {
+    call.note(|subject| subject.judged_on(id));
+    let permit = confined.permit(verb, id).await?;
+    call.note(|subject| {
+        subject.org = permit.danger_stored().placement().org;
+        subject.grant = Some(permit.grant());
+    });
+    Ok(permit)
 }
 
 /// The id of a record of this table, at the end of a path of request fields. An id that cannot be is answered
 /// like one that is not there would be by its field: it is wrong by itself, whoever asks.
 pub(super) fn id_at(request: &DynamicMessage, path: &[FieldDescriptor], table: &Table) -> Result<RecordId, Refusal> {
     let name = || path.iter().map(FieldDescriptor::name).collect::<Vec<_>>().join(".");
-    let (last, parents) = path.split_last().ok_or_else(|| Refusal::internal("an id without a path"))?;
-    let mut message = request.clone();
-    for parent in parents {
-        message = message_at(&message, parent).map_err(|_| Refusal::invalid(name(), "is missing"))?;
+    let text = text_along(request, path).ok_or_else(|| Refusal::invalid(name(), "is missing"))?;
+    table.parse_id(&text).map_err(|error| Refusal::invalid(name(), error.to_string()))
+}
+
+fn text_along(message: &DynamicMessage, path: &[FieldDescriptor]) -> Option<String> {
+    match path {
+        [] => None,
+        [last] => text_at(message, last),
+        [next, rest @ ..] => text_along(message.get_field(next).as_message()?, rest),
     }
-    let value = message.get_field(last);
-    let text = value.as_str().unwrap_or_default();
-    if text.is_empty() {
-        return Err(Refusal::invalid(name(), "is missing"));
-    }
-    table.parse_id(text).map_err(|error| Refusal::invalid(name(), error.to_string()))
 }
 
 fn message_at(request: &DynamicMessage, field: &FieldDescriptor) -> Result<DynamicMessage, Refusal> {

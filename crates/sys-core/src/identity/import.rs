@@ -143,9 +143,11 @@ impl Importer<'_> {
 
     /// Invites the owner of an address, unless an import did that before: then `None`.
     pub async fn invite(&mut self, email: &Email, scope: Scope, role: Role) -> Result<Option<Invited>, Refusal> {
-        let waiting = self.turn.find(Invitation::EMAIL, email.as_str(), super::limits::MAX_INVITATIONS_PER_EMAIL).await?;
+        let waiting =
+            self.turn.find(Invitation::EMAIL, email.as_str(), super::limits::MAX_INVITATIONS_PER_EMAIL).await?;
         let project = scope.project().map(|project| project.to_string()).unwrap_or_default();
-        let same = |kept: &Kept<Invitation>| kept.row.org_id == scope.org().to_string() && kept.row.project_id == project;
+        let same =
+            |kept: &Kept<Invitation>| kept.row.org_id == scope.org().to_string() && kept.row.project_id == project;
         if waiting.iter().any(same) {
             return Ok(None);
         }
@@ -167,7 +169,9 @@ impl Importer<'_> {
 
     fn table<M: Record>(&self) -> Result<Arc<sys_store::Table>, Refusal> {
         let table = self.records.by_name(&M::full_name());
-        table.cloned().ok_or_else(|| Refusal::internal(format!("{} is no record of the account module", M::full_name())))
+        table
+            .cloned()
+            .ok_or_else(|| Refusal::internal(format!("{} is no record of the account module", M::full_name())))
     }
 }
 

@@ -10,7 +10,7 @@ use super::{
     rows::{Kept, number_of, role_of, scope_of},
     scope::{Held, Scope, administers, is_superadmin, may_handle, role_at},
     turn::Turn,
-    wire::{Binding, Invitation},
+    wire::{Binding, Invitation, Principal},
 };
 use crate::{
     call::Call,
@@ -52,12 +52,21 @@ impl FromStr for InvitationId {
 }
 
 /// By what somebody names an invitation that is for him.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub enum InvitationKey {
     /// Its id: good for the owner of the address that it went to.
     Id(InvitationId),
     /// The token from the mail: good for whoever was given it.
     Token(String),
+}
+
+impl fmt::Debug for InvitationKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Id(id) => f.debug_tuple("Id").field(id).finish(),
+            Self::Token(_) => f.write_str("Token(..)"),
+        }
+    }
 }
 
 /// An invitation that waits.
@@ -170,7 +179,9 @@ impl<O: DerefMut<Target = sys_store::Open> + Send> Turn<'_, O> {
             return administers(inviter, &scope, self.now_unix_s);
         }
         if role != Role::Admin || scope.project().is_some() {
-            return Err(Refusal::permission_denied().help("a superadmin invites the first admin of an org and nobody else"));
+            return Err(
+                Refusal::permission_denied().help("a superadmin invites the first admin of an org and nobody else")
+            );
         }
         if self.find_one(Binding::HEADS, &scope.org().to_string()).await?.is_some() {
             return Err(Refusal::permission_denied().help("the org has an admin, who invites whom he likes"));
@@ -217,7 +228,9 @@ impl<O: DerefMut<Target = sys_store::Open> + Send> Turn<'_, O> {
         let there = in_org.into_iter().find(|(_, held)| held.scope == Some(invitation.scope) && held.counts(now));
         match there {
             // An older invitation takes nothing away.
-            Some((_, held)) if held.role > invitation.role || (held.role == invitation.role && held.stays()) => Ok(held),
+            Some((_, held)) if held.role > invitation.role || (held.role == invitation.role && held.stays()) => {
+                Ok(held)
+            }
             _ => self.bind(account, invitation.scope, invitation.role, None).await,
         }
     }
@@ -240,18 +253,14 @@ impl<O: DerefMut<Target = sys_store::Open> + Send> Turn<'_, O> {
         self.remove::<Invitation>(kept.id).await
     }
 
-    async fn my_invitations(&mut self) -> Result<Vec<Open>, Refusal> {
+    pub(super) async fn my_invitations(&mut self) -> Result<Vec<Open>, Refusal> {
         let principal = self.known_principal(self.account()?).await?;
-        let found = self.find(Invitation::EMAIL, &principal.row.email, MAX_INVITATIONS_PER_EMAIL).await?;
+        let mut found = self.find(Invitation::EMAIL, &principal.row.email, MAX_INVITATIONS_PER_EMAIL).await?;
+        found.retain(|kept| is_addressee(&principal.row, &kept.row));
         self.still_open(&found)
     }
 
-    async fn invitations(
-        &mut self,
-        scope: Scope,
-        after: Option<RecordId>,
-        limit: usize,
-    ) -> Result<Vec<Open>, Refusal> {
+    async fn invitations(&mut self, scope: Scope, after: Option<RecordId>, limit: usize) -> Result<Vec<Open>, Refusal> {
         let found = match scope {
             Scope::Org(org) => self.find_after(Invitation::ORG, &org.to_string(), after, limit).await?,
             Scope::Project(_, project) => {
@@ -272,7 +281,7 @@ impl<O: DerefMut<Target = sys_store::Open> + Send> Turn<'_, O> {
             InvitationKey::Id(id) => {
                 let principal = self.known_principal(self.account()?).await?;
                 let row = self.get::<Invitation>(id.0).await?;
-                row.filter(|row| row.email == principal.row.email).map(|row| Kept { id: id.0, row })
+                row.filter(|row| is_addressee(&principal.row, row)).map(|row| Kept { id: id.0, row })
             }
         };
         let now = self.now_unix_s;
@@ -319,4 +328,11 @@ impl<O: DerefMut<Target = sys_store::Open> + Send> Turn<'_, O> {
         let scope = scope_of(&kept.row.org_id, &kept.row.project_id)?;
         scope.ok_or_else(|| Refusal::internal("an invitation into no org"))
     }
+}
+
+/// Whether an invitation went to this account. An account that an org manages has its address on that org's word, so that
+/// only the org's own invitations are for it; what others sent to the address takes the token from the mail.
+fn is_addressee(principal: &Principal, invitation: &Invitation) -> bool {
+    let managed_by = &principal.managed_by_org_id;
+    principal.email == invitation.email && (managed_by.is_empty() || *managed_by == invitation.org_id)
 }

@@ -204,12 +204,7 @@ impl<O: DerefMut<Target = Open> + Send> Turn<'_, O> {
         self.unbind(&found.0, &found.1).await
     }
 
-    pub(super) async fn set_suspended(
-        &mut self,
-        account: AccountId,
-        org: OrgId,
-        suspend: bool,
-    ) -> Result<(), Refusal> {
+    pub(super) async fn set_suspended(&mut self, account: AccountId, org: OrgId, suspend: bool) -> Result<(), Refusal> {
         let own = administers(&self.caller, &Scope::Org(org), self.now_unix_s)?;
         if self.account()? == account {
             return Err(Refusal::new(Code::PermissionDenied, "OWN_MEMBERSHIP", "nobody suspends himself"));
@@ -246,7 +241,8 @@ impl<O: DerefMut<Target = Open> + Send> Turn<'_, O> {
         }
         // Who is sent away does not come back by an older invitation.
         let principal = self.known_principal(account).await?;
-        let waiting = self.find(Invitation::EMAIL, &principal.row.email, super::limits::MAX_INVITATIONS_PER_EMAIL).await?;
+        let waiting =
+            self.find(Invitation::EMAIL, &principal.row.email, super::limits::MAX_INVITATIONS_PER_EMAIL).await?;
         for kept in waiting.into_iter().filter(|kept| kept.row.org_id == org.to_string()) {
             self.remove::<Invitation>(kept.id).await?;
         }
@@ -316,9 +312,7 @@ impl<O: DerefMut<Target = Open> + Send> Turn<'_, O> {
     ) -> Result<Vec<Membership>, Refusal> {
         let found = match scope {
             Scope::Org(org) => self.find_after(Binding::ORG, &org.to_string(), after, limit).await?,
-            Scope::Project(_, project) => {
-                self.find_after(Binding::PROJECT, &project.to_string(), after, limit).await?
-            }
+            Scope::Project(_, project) => self.find_after(Binding::PROJECT, &project.to_string(), after, limit).await?,
         };
         let mut members = Vec::with_capacity(found.len());
         for kept in found {
@@ -362,8 +356,12 @@ impl<O: DerefMut<Target = Open> + Send> Turn<'_, O> {
     ) -> Result<Held, Refusal> {
         let all = self.bindings_of(account).await?;
         if all.iter().any(|(_, held)| held.scope.is_none()) {
-            return Err(Refusal::new(Code::PermissionDenied, "SUPERADMIN_IN_ORG", "a superadmin holds no role in an org")
-                .help("take another account for what you do in the org"));
+            return Err(Refusal::new(
+                Code::PermissionDenied,
+                "SUPERADMIN_IN_ORG",
+                "a superadmin holds no role in an org",
+            )
+            .help("take another account for what you do in the org"));
         }
         let there = all.iter().find(|(_, held)| held.scope == Some(scope));
         let held = Held {
@@ -378,8 +376,12 @@ impl<O: DerefMut<Target = Open> + Send> Turn<'_, O> {
         match there {
             Some((kept, _)) => self.replace(&Kept { id: kept.id, row }).await?,
             None if all.len() >= MAX_BINDINGS_PER_ACCOUNT => {
-                return Err(Refusal::new(Code::ResourceExhausted, "TOO_MANY_ROLES", "the account holds too many roles")
-                    .help("give back those that are no longer needed"));
+                return Err(Refusal::new(
+                    Code::ResourceExhausted,
+                    "TOO_MANY_ROLES",
+                    "the account holds too many roles",
+                )
+                .help("give back those that are no longer needed"));
             }
             None => self.insert(self.new_id(), &row).await?,
         }
@@ -399,5 +401,6 @@ impl<O: DerefMut<Target = Open> + Send> Turn<'_, O> {
 }
 
 pub(super) fn suspended() -> Refusal {
-    Refusal::precondition("MEMBER_SUSPENDED", "the membership is suspended").help("an admin of the org lets members back in")
+    Refusal::precondition("MEMBER_SUSPENDED", "the membership is suspended")
+        .help("an admin of the org lets members back in")
 }

@@ -54,7 +54,8 @@ impl<O: DerefMut<Target = Open> + Send> Turn<'_, O> {
     pub(super) async fn issue_setup(&mut self, life_s: i64) -> Result<TokenSecret, Refusal> {
         self.remove_all(OneTimeToken::PURPOSE, Purpose::Setup).await?;
         let expires_unix_s = self.now_unix_s.saturating_add(life_s);
-        self.store_token(OneTimeToken { purpose: Purpose::Setup.into(), expires_unix_s, ..OneTimeToken::default() }).await
+        self.store_token(OneTimeToken { purpose: Purpose::Setup.into(), expires_unix_s, ..OneTimeToken::default() })
+            .await
     }
 
     async fn store_token(&mut self, mut row: OneTimeToken) -> Result<TokenSecret, Refusal> {

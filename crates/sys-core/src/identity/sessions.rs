@@ -87,7 +87,11 @@ impl<O: DerefMut<Target = Open> + Send> Turn<'_, O> {
         Ok(identity.signed_in(account, &token, self.now_unix_s, self.random()))
     }
 
-    pub(super) async fn refresh_session(&mut self, identity: &Identity, shown: &RefreshToken) -> Result<SignedIn, Refusal> {
+    pub(super) async fn refresh_session(
+        &mut self,
+        identity: &Identity,
+        shown: &RefreshToken,
+    ) -> Result<SignedIn, Refusal> {
         let id = shown.session.record();
         let Some(row) = self.get::<Session>(id).await? else { return Err(token_refused()) };
         let account = account_id(&row.account_id)?;

@@ -42,7 +42,10 @@ pub struct SignedIn {
 
 impl fmt::Debug for SignedIn {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("SignedIn").field("account", &self.account).field("session", &self.session).finish_non_exhaustive()
+        f.debug_struct("SignedIn")
+            .field("account", &self.account)
+            .field("session", &self.session)
+            .finish_non_exhaustive()
     }
 }
 
@@ -136,7 +139,12 @@ impl Identity {
     }
 
     /// Chooses a new password, which proves the address, too. All sessions and other tokens of the account end.
-    pub async fn reset_password(&self, call: &Call, token: &str, password: Password) -> Result<(AccountId, Email), Refusal> {
+    pub async fn reset_password(
+        &self,
+        call: &Call,
+        token: &str,
+        password: Password,
+    ) -> Result<(AccountId, Email), Refusal> {
         let mut turn = self.turn(call).await?;
         let found = turn.find_token(token, Purpose::Reset).await;
         let found = turn.end(call, found).await?;

@@ -49,7 +49,10 @@ impl Identity {
             }
             None if !is_superadmin(call.caller(), now_unix_s) => return Err(Refusal::method_refused()),
             None if password.is_some() => {
-                return Err(Refusal::invalid("password", "an account that no org manages gets its password from its person"));
+                return Err(Refusal::invalid(
+                    "password",
+                    "an account that no org manages gets its password from its person",
+                ));
             }
             None => {}
         }

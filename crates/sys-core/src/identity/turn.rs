@@ -118,7 +118,11 @@ impl<'a, O: DerefMut<Target = Open> + Send> Turn<'a, O> {
     }
 
     /// The first row that a field finds: the only one where it is UNIQUE.
-    pub(super) async fn find_one<M: Row>(&mut self, by: By<M>, wanted: impl Wanted) -> Result<Option<Kept<M>>, Refusal> {
+    pub(super) async fn find_one<M: Row>(
+        &mut self,
+        by: By<M>,
+        wanted: impl Wanted,
+    ) -> Result<Option<Kept<M>>, Refusal> {
         Ok(self.find(by, wanted, 1).await?.pop())
     }
 

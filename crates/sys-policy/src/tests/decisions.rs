@@ -2,7 +2,7 @@
 
 use super::{
     fixture::{ANY_GRANT, account, at_org, at_project, caller, org, placed, project, things},
-    model::{NOW, Rule, Thing, Who, any_rule, any_thing, any_who, holds},
+    model::{NOW, Rule, Thing, Who, any_rule, any_thing, any_who, holds, names_next},
 };
 use crate::{Binding, Caller, GrantNo, Rules, Standing};
 use proptest::prelude::*;
@@ -69,6 +69,13 @@ proptest! {
         let expect = first(&rules, Verb::Update, |rule| holds(rule, home, &who, &thing, Some(&next), &NOW));
         prop_assert_eq!(record.allows_update(&caller, &stored, &changed, &placement, &now), expect);
         prop_assert_eq!(record.allows(Verb::Update, &caller, &stored, &placement, &now), None);
+        // Before the result is known, a `when` that names it is left out.
+        let without_next = |rule: &Rule| match rule.when.as_ref().filter(|when| names_next(when)) {
+            Some(_) => Rule { when: None, ..rule.clone() },
+            None => rule.clone(),
+        };
+        let could = first(&rules, Verb::Update, |rule| holds(&without_next(rule), home, &who, &thing, None, &now));
+        prop_assert_eq!(record.could_update(&caller, &stored, &placement, &now), could.is_some());
         prop_assert_eq!(
             record.allows(Verb::List, &caller, &stored, &placement, &now),
             record.allows(Verb::Get, &caller, &stored, &placement, &now)
@@ -82,7 +89,7 @@ proptest! {
     ) {
         let mut contract = contract(home, &rules);
         let (read, write) = rules.split_at(readers.min(rules.len()));
-        let next_free = |rule: &&Rule| !rule.when.as_ref().is_some_and(super::model::names_next);
+        let next_free = |rule: &&Rule| !rule.when.as_ref().is_some_and(names_next);
         let (read, write): (Vec<_>, Vec<_>) = (read.iter().filter(next_free).collect(), write.iter().filter(next_free).collect());
         let grants = |rules: &[&Rule]| rules.iter().map(|rule| rule.grant.clone()).collect::<Vec<_>>();
         let memo = contract.records[0].fields.iter_mut().find(|field| field.descriptor.number() == MEMO).expect("memo");

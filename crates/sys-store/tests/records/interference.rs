@@ -136,3 +136,62 @@ async fn a_list_walks_through_what_its_caller_holds_and_nothing_else() {
     assert!(!walks(&set.author, "title.startsWith(\"plan of\")", 1, "else").await);
     assert!(walks(&admin, "", 1, "else").await);
 }
+
+/// Where a condition hides rows of the range, a filter's index does not lead: the work would follow the hidden rows.
+#[tokio::test]
+async fn a_filter_leads_only_where_nothing_is_hidden() {
+    for (condition, leads) in [("", true), (" when: \"this.weight > 3\"", false)] {
+        let all = "verbs: [GET, CREATE, UPDATE, DELETE] role: USER at: PROJECT";
+        let contract = TASKS.replace(all, &format!("verbs: [GET, CREATE] role: USER at: ORG{condition}"));
+        assert_ne!(contract, TASKS);
+        let contract = contract.replace("[GET] role: GUEST at: PROJECT", "[GET] role: ADMIN at: PROJECT");
+        let world = World::new(Kind::Memory).await;
+        let table = world.load_tasks(&contract).await.unwrap();
+        let user = caller(1, vec![world.at_org(Role::User, 0)]);
+        let task = |state| world.task(&table, 0, &[("state", Value::EnumNumber(state)), ("weight", Value::I32(5))]);
+        world.create(&table, &user, task(1)).await.unwrap();
+
+        let mut open = world.begin().await;
+        let filter = "state == State.STATE_OPEN".to_owned();
+        let request = ListRequest { org_id: world.org_text(0), filter, ..ListRequest::default() };
+        assert_eq!(open.confined(&table, &user).list(&request).await.unwrap().views.len(), 1);
+        open.put_row(sys_store::SystemKind::Progress, b"anything", Vec::new()).await.unwrap();
+        world.create(&table, &user, task(2)).await.unwrap();
+        assert_eq!(open.commit().await.is_ok(), leads, "{condition}");
+    }
+}
+
+#[tokio::test]
+async fn a_list_shows_what_gets_show_where_no_index_answers() {
+    for kind in BOTH {
+        let all = "verbs: [GET, CREATE, UPDATE, DELETE] role: USER at: PROJECT";
+        let seen = "option (sys.policy.v1.allow) = { verbs: [GET] role: USER at: PROJECT when: \"this.weight > 3\" };";
+        let contract = TASKS.replace(
+            &format!("option (sys.policy.v1.allow) = {{ {all} }};"),
+            &format!("{seen} option (sys.policy.v1.allow) = {{ verbs: [CREATE] role: USER at: PROJECT }};"),
+        );
+        assert_ne!(contract, TASKS);
+        let contract = contract.replace("[GET] role: GUEST at: PROJECT", "[GET] role: ADMIN at: PROJECT");
+        let world = World::new(kind).await;
+        let table = world.load_tasks(&contract).await.unwrap();
+        let user = caller(1, vec![world.at_project(Role::User, 0)]);
+        let mut visible = Vec::new();
+        for weight in 0..8 {
+            let task = world.task(&table, 0, &[("weight", Value::I32(weight))]);
+            let id = world.create(&table, &user, task).await.unwrap().view.id();
+            if world.get(&table, &user, id).await.is_some() {
+                visible.push(id);
+            }
+        }
+        visible.sort();
+        assert_eq!(visible.len(), 4);
+        let request = ListRequest { org_id: world.org_text(0), ..ListRequest::default() };
+        for order_by in ["id", "weight"] {
+            let request = ListRequest { order_by: order_by.to_owned(), ..request.clone() };
+            let page = world.list(&table, &user, &request).await.unwrap();
+            let mut listed: Vec<_> = page.views.iter().map(sys_store::View::id).collect();
+            listed.sort();
+            assert_eq!(listed, visible);
+        }
+    }
+}

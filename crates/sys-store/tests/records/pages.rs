@@ -112,6 +112,8 @@ async fn a_request_out_of_bounds_is_refused_with_its_field() {
     check(ListRequest { org_id: String::new(), ..base() }, "invalid org_id").await;
     check(ListRequest { org_id: "org_1".to_owned(), ..base() }, "invalid org_id").await;
     check(ListRequest { org_id: world.project_text(0), ..base() }, "invalid org_id").await;
+    let no_org = OrgId::from_record(RecordId::from_bytes([0; 22]));
+    check(ListRequest { org_id: no_org.to_string(), ..base() }, "invalid org_id").await;
     check(ListRequest { project_id: "x".to_owned(), ..base() }, "invalid project_id").await;
     for filter in ["nonsense == 1", "weight ==", "weight == \"1\"", &"(".repeat(2_000)] {
         check(ListRequest { filter: filter.to_owned(), ..base() }, "invalid filter").await;

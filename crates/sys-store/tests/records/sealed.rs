@@ -121,3 +121,67 @@ async fn a_store_does_not_open_under_other_keys() {
     let opened = Store::open(world.engine.clone(), keyring, entropy).await;
     assert!(matches!(opened, Err(StoreError::Sealed { .. })), "{opened:?}");
 }
+
+/// Keys that belong to tasks in org A, from the byte that says what they lead to.
+async fn task_rows(world: &World) -> Vec<(Bytes, Bytes)> {
+    let prefix = [world.orgs[0].tag().as_bytes().as_slice(), &[0, 2, 0, 1]].concat();
+    let mut txn = world.engine.begin().await.unwrap();
+    let rows = txn.range(KeyRange::prefix(&prefix), Order::Asc, 4_096).await.unwrap();
+    rows.into_iter().map(|(key, value)| (key.slice(prefix.len()..), value)).collect()
+}
+
+#[tokio::test]
+async fn each_commit_leaves_one_change_row_for_each_record_that_it_wrote() {
+    for kind in BOTH {
+        let world = World::new(kind).await;
+        let table = world.tasks().await;
+        let user = caller(1, vec![world.at_project(Role::User, 0)]);
+        let mut expect = Vec::new();
+        let mut open = world.begin().await;
+        let mut ids = Vec::new();
+        for _ in 0..2 {
+            ids.push(open.confined(&table, &user).create(world.task(&table, 0, &[])).await.unwrap().view.id());
+        }
+        let weight = |weight| message(&table, &[("weight", prost_reflect::Value::I32(weight))]);
+        update_in(&mut open.confined(&table, &user), ids[0], &[], weight(1), None).await.unwrap();
+        let version = open.commit().await.unwrap();
+        ids.sort();
+        expect.extend((0_u32..).zip(&ids).map(|(number, id)| (version, number, *id, 1)));
+        let mut open = world.begin().await;
+        open.danger_unruled(&table).delete(ids[1]).await.unwrap();
+        expect.push((open.commit().await.unwrap(), 0, ids[1], 2));
+
+        let change =
+            |(version, number, id, op): &(sys_store::engine::CommitVersion, u32, sys_contract::id::RecordId, u8)| {
+                let key = [&[4], version.0.to_be_bytes().as_slice(), &number.to_be_bytes()].concat();
+                (Bytes::from(key), Bytes::from([id.uuid.as_bytes().as_slice(), &[*op]].concat()))
+            };
+        let expect: Vec<_> = expect.iter().map(change).collect();
+        let rows = task_rows(&world).await;
+        let (changes, rest): (Vec<_>, Vec<_>) = rows.into_iter().partition(|(key, _)| key[0] == 4);
+        assert_eq!(changes, expect);
+        // The deleted record left nothing else behind.
+        let of = |id: usize| rest.iter().filter(|(key, _)| key.ends_with(ids[id].uuid.as_bytes())).count();
+        assert_eq!((of(0), of(1)), (4, 0), "record, weight, project and owner");
+    }
+}
+
+#[tokio::test]
+async fn no_entry_of_a_dropped_index_stays_on_disk() {
+    for kind in BOTH {
+        let world = World::new(kind).await;
+        let user = caller(1, vec![world.at_project(Role::User, 0)]);
+        let table = world.tasks().await;
+        for weight in 1..6 {
+            let fields =
+                [("weight", prost_reflect::Value::I32(weight)), ("state", prost_reflect::Value::EnumNumber(1))];
+            world.create(&table, &user, world.task(&table, 0, &fields)).await.unwrap();
+        }
+        let tokens = async || task_rows(&world).await.iter().filter(|(key, _)| key[0] == 2).count();
+        assert_eq!(tokens().await, 10);
+        let without =
+            TASKS.replace("int32 weight = 10 [(sys.policy.v1.field) = { index: EQUAL }]", "int32 weight = 10");
+        world.load_tasks(&without).await.unwrap();
+        assert_eq!(tokens().await, 5);
+    }
+}

@@ -1,8 +1,10 @@
-//! Rows and logs of the server itself.
+//! Rows and logs of the server itself, and its look at records without rules.
 
 use crate::harness::*;
+use prost_reflect::Value;
 use sys_contract::id::OrgTag;
-use sys_store::{LogKind, Open, StoreError, SystemKind};
+use sys_policy::Span;
+use sys_store::{Find, LogKind, Open, StoreError, Stored, SystemKind};
 
 async fn names(open: &mut Open, prefix: &[u8], after: Option<&[u8]>, limit: usize) -> Vec<String> {
     let rows = open.rows(SystemKind::Outbox, prefix, after, limit).await.unwrap();
@@ -75,5 +77,46 @@ async fn entries_of_a_log_are_numbered_without_gaps_and_do_not_conflict() {
         assert_eq!(entries(org, 3, 1).await, "");
         assert_eq!(entries(OrgTag::GLOBAL, 0, 10).await, "0g");
         assert_eq!(entries(world.orgs[1].tag(), 0, 10).await, "");
+    }
+}
+
+#[tokio::test]
+async fn records_are_found_without_rules_by_scope_and_value_defaults_too() {
+    for kind in BOTH {
+        let world = World::new(kind).await;
+        let table = world.tasks().await;
+        let mut all = Vec::new();
+        let mut open = world.begin().await;
+        for (project, weight, owner) in [(0, 0, 1), (0, 7, 2), (1, 7, 1), (1, 0, 2), (0, 7, 1)] {
+            let mut task = world.task(&table, project, &[("weight", Value::I32(weight))]);
+            task.set_field_by_name("owner_id", text(&account(owner).to_string()));
+            let id = open.danger_unruled(&table).create(task).await.unwrap().id();
+            all.push((id, project, weight, owner));
+        }
+        for committed in [false, true] {
+            if committed {
+                open.commit().await.unwrap();
+                open = world.begin().await;
+            }
+            let base = Find::all(world.orgs[0].tag());
+            let mut check = async |find: Find, of: &dyn Fn(usize, i32, u8) -> bool| {
+                let mut expect: Vec<_> = all.iter().filter(|(_, p, w, o)| of(*p, *w, *o)).map(|(id, ..)| *id).collect();
+                expect.sort();
+                let found = open.danger_unruled(&table).find(&find).await.unwrap();
+                assert_eq!(found.iter().map(Stored::id).collect::<Vec<_>>(), expect, "{find:?}");
+                let behind = Find { after: expect.first().copied(), ..find.clone() };
+                let found = open.danger_unruled(&table).find(&behind.first(2)).await.unwrap();
+                let rest: Vec<_> = expect.into_iter().skip(1).take(2).collect();
+                assert_eq!(found.iter().map(Stored::id).collect::<Vec<_>>(), rest, "behind the first, of {find:?}");
+            };
+            let (project, owner) = (Span::Project(world.projects[0].1), Span::Owner(account(1)));
+            check(base.clone(), &|_, _, _| true).await;
+            check(base.clone().with(10, Value::I32(7)), &|_, weight, _| weight == 7).await;
+            check(base.clone().with(10, Value::I32(0)), &|_, weight, _| weight == 0).await;
+            check(base.clone().within(project), &|project, _, _| project == 0).await;
+            check(base.clone().within(owner).with(10, Value::I32(7)), &|_, weight, owner| weight == 7 && owner == 1)
+                .await;
+            check(base.clone().with(10, Value::I32(8)), &|_, _, _| false).await;
+        }
     }
 }

@@ -5,7 +5,7 @@ use prost_reflect::Value;
 use std::sync::Arc;
 use sys_contract::model::{Role, Verb};
 use sys_policy::Caller;
-use sys_store::{Table, engine::CommitError};
+use sys_store::{ListRequest, Table, View, engine::CommitError};
 
 async fn set_up(kind: Kind) -> (World, Arc<Table>, Caller, Caller) {
     let world = World::new(kind).await;
@@ -108,14 +108,18 @@ async fn a_value_stays_taken_and_found_under_a_new_key_generation() {
 
         assert_eq!(refusal(world.create(&table, &ann, code("x")).await), "taken code");
         let new = world.create(&table, &ann, code("y")).await.unwrap().view.id();
+        // One is led by the tokens of the whole org, the other by the range of his project.
+        let member = caller(3, vec![world.at_project(Role::User, 0)]);
         let found = async || {
-            let request = sys_store::ListRequest {
-                org_id: world.org_text(0),
-                filter: "weight == 7".to_owned(),
-                ..Default::default()
-            };
-            let page = world.list(&table, &ann, &request).await.unwrap();
-            page.views.iter().map(sys_store::View::id).collect::<Vec<_>>()
+            let filter = "weight == 7".to_owned();
+            let request = ListRequest { org_id: world.org_text(0), filter, ..ListRequest::default() };
+            let mut found = Vec::new();
+            for caller in [&ann, &member] {
+                let page = world.list(&table, caller, &request).await.unwrap();
+                found.push(page.views.iter().map(View::id).collect::<Vec<_>>());
+            }
+            assert_eq!(found[0], found[1]);
+            found.remove(0)
         };
         let mut both = vec![old, new];
         both.sort();

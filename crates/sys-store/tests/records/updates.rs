@@ -314,3 +314,13 @@ async fn a_write_answers_with_the_id_alone_to_who_may_not_read_the_result() {
     assert_eq!(fields, ["id"]);
     assert!(world.get(&table, &user, written.view.id()).await.is_none());
 }
+
+#[tokio::test]
+async fn an_etag_outlives_a_rotation_of_keys() {
+    let set = set_up().await;
+    let etag = field_text(&set.now().await, "etag");
+    set.world.store.keyring().rotate(sys_keys::SpaceId { module: 2, org: set.world.orgs[0].tag() }).unwrap();
+    assert_ne!(field_text(&set.now().await, "etag"), etag);
+    let weight = message(&set.table, &[("weight", Value::I32(4))]);
+    set.world.update(&set.table, &set.owner, set.task, &[], weight, Some(&etag)).await.expect("the same view");
+}

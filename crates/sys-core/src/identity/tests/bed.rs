@@ -206,4 +206,3 @@ pub(super) async fn conflicts(open: Open) -> bool {
         Err(error) => panic!("{error}"),
     }
 }
-

@@ -97,7 +97,11 @@ async fn the_last_admin_of_an_org_stays() {
     bed.act(&one, async |turn| turn.assign_role(second, scope, Role::Admin, Some(NOW + 60)).await).await.unwrap();
     last(bed.act(&one, async |turn| turn.revoke_role(first, scope).await).await.unwrap_err());
     last(bed.act(&two, async |turn| turn.assign_role(first, scope, Role::User, None).await).await.unwrap_err());
-    last(bed.act(&two, async |turn| turn.assign_role(first, scope, Role::Admin, Some(NOW + 60)).await).await.unwrap_err());
+    last(
+        bed.act(&two, async |turn| turn.assign_role(first, scope, Role::Admin, Some(NOW + 60)).await)
+            .await
+            .unwrap_err(),
+    );
     last(bed.act(&two, async |turn| turn.set_suspended(first, org, true).await).await.unwrap_err());
     // Nor is one who cannot log in.
     bed.join(&one, &three, scope, Role::Admin).await;
@@ -105,7 +109,9 @@ async fn the_last_admin_of_an_org_stays() {
         let mut principal = turn.known_principal(third).await?;
         principal.row.disabled = true;
         turn.replace(&principal).await
-    }).await.unwrap();
+    })
+    .await
+    .unwrap();
     last(bed.act(&one, async |turn| turn.remove_member(first, org).await).await.unwrap_err());
     // With another, he may go.
     bed.act(&one, async |turn| turn.assign_role(second, scope, Role::Admin, None).await).await.unwrap();
@@ -136,9 +142,11 @@ async fn of_two_admins_who_demote_each_other_at_once_one_stays() {
     let scope = Scope::Org(org);
     bed.join(&one, &two, scope, Role::Admin).await;
     let (first, second) = (one.account, two.account);
-    let (left, done) = bed.begin(Some(&one), NOW, async |turn| turn.assign_role(second, scope, Role::User, None).await).await;
+    let (left, done) =
+        bed.begin(Some(&one), NOW, async |turn| turn.assign_role(second, scope, Role::User, None).await).await;
     done.unwrap();
-    let (right, done) = bed.begin(Some(&two), NOW, async |turn| turn.assign_role(first, scope, Role::User, None).await).await;
+    let (right, done) =
+        bed.begin(Some(&two), NOW, async |turn| turn.assign_role(first, scope, Role::User, None).await).await;
     done.unwrap();
     assert!(!conflicts(left).await);
     assert!(conflicts(right).await, "both are demoted");
@@ -205,7 +213,28 @@ async fn an_invitation_is_for_the_owner_of_its_address_or_the_holder_of_its_toke
     let late = bed.act_at(Some(&two), invited.open.expires_unix_s, async |turn| turn.accept(&by_token).await).await;
     assert_eq!(late.unwrap_err().code, Code::NotFound);
     assert_eq!(bed.act(&two, async |turn| turn.accept(&by_token).await).await.unwrap().role, Role::User);
-    assert_eq!(bed.act(&one, async |turn| turn.accept(&by_id).await).await.unwrap_err().code, Code::NotFound, "used up");
+    assert_eq!(
+        bed.act(&one, async |turn| turn.accept(&by_id).await).await.unwrap_err().code,
+        Code::NotFound,
+        "used up"
+    );
+}
+
+#[tokio::test]
+async fn an_org_that_makes_an_account_for_anothers_address_does_not_get_what_others_send_there() {
+    let bed = Bed::new().await;
+    let (admin, eve) = (bed.person("admin").await, bed.person("eve").await);
+    let (org, hers) = (bed.org(&admin).await, bed.org(&eve).await);
+    let puppet = bed.person_managed_by("victim", Some(hers)).await;
+    let email = puppet.email.clone();
+    let invited = bed.act(&admin, async |turn| turn.invite(&email, Scope::Org(org), Role::Admin).await).await.unwrap();
+    let by_id = InvitationKey::Id(invited.open.id);
+    assert_eq!(bed.act(&puppet, async |turn| turn.accept(&by_id).await).await.unwrap_err().code, Code::NotFound);
+    assert!(bed.act(&puppet, async |turn| turn.my_invitations().await).await.unwrap().is_empty());
+    // Its own org's are for it; the other's take the mail.
+    bed.join(&eve, &puppet, Scope::Org(hers), Role::User).await;
+    let by_token = InvitationKey::Token(invited.token.text().to_string());
+    bed.act(&puppet, async |turn| turn.accept(&by_token).await).await.unwrap();
 }
 
 #[tokio::test]
@@ -292,7 +321,8 @@ async fn fault_13_who_is_disabled_has_nothing_from_his_next_request_on() {
     assert!(bed.epoch(&user).await > before, "what is cached of him is void");
     assert_eq!(bed.bindings(&user).await.unwrap_err().code, Code::Unauthenticated, "his session is gone");
     // Even with a session he would hold nothing.
-    let session = bed.act_at(None, NOW, async |turn| turn.open_session(&bed.identity, account, "").await).await.unwrap();
+    let session =
+        bed.act_at(None, NOW, async |turn| turn.open_session(&bed.identity, account, "").await).await.unwrap();
     let again = super::bed::Person { session: session.session, ..user.clone() };
     assert!(bed.bindings(&again).await.unwrap().is_empty());
     bed.act(&admin, async |turn| turn.set_disabled(account, false).await).await.unwrap();
@@ -335,9 +365,9 @@ async fn fault_24_a_deleted_account_leaves_no_orphans() {
     bed.act(&admin, async |turn| turn.invite(&email, project, Role::User).await).await.unwrap();
     let to = crate::identity::Email::assume_canonical("new@example.org");
     bed.act(&user, async |turn| turn.invite(&to, project, Role::User).await).await.unwrap();
-    bed.act_at(None, NOW, async |turn| {
-        turn.issue(account, crate::identity::wire::Purpose::Reset, 60, None).await
-    }).await.unwrap();
+    bed.act_at(None, NOW, async |turn| turn.issue(account, crate::identity::wire::Purpose::Reset, 60, None).await)
+        .await
+        .unwrap();
     let removed = bed.act(&admin, async |turn| turn.remove_account(account).await).await;
     assert_eq!(removed.unwrap_err().code, Code::PermissionDenied, "it belongs to its person");
     bed.act(&user, async |turn| turn.remove_account(account).await).await.unwrap();
