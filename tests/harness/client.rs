@@ -79,9 +79,8 @@ impl Client {
         request.headers_mut().insert(header::TE, header::HeaderValue::from_static("trailers"));
         request.headers_mut().remove(header::HOST);
         let io = TokioIo::new(self.connect().await);
-        let (mut sender, connection) = hyper::client::conn::http2::handshake(TokioExecutor::new(), io)
-            .await
-            .expect("the server speaks HTTP/2");
+        let (mut sender, connection) =
+            hyper::client::conn::http2::handshake(TokioExecutor::new(), io).await.expect("the server speaks HTTP/2");
         tokio::spawn(connection);
         whole(sender.send_request(request).await.expect("the server answers")).await
     }
@@ -106,10 +105,10 @@ impl Client {
         request.body(Full::new(body)).expect("a request of valid parts")
     }
 
-    async fn http1(&self, request: Request<Full<Bytes>>) -> Raw {
+    /// Sends a request as it stands over HTTP/1.1.
+    pub async fn http1(&self, request: Request<Full<Bytes>>) -> Raw {
         let io = TokioIo::new(self.connect().await);
-        let (mut sender, connection) =
-            hyper::client::conn::http1::handshake(io).await.expect("the server speaks HTTP");
+        let (mut sender, connection) = hyper::client::conn::http1::handshake(io).await.expect("the server speaks HTTP");
         tokio::spawn(connection);
         whole(sender.send_request(request).await.expect("the server answers")).await
     }

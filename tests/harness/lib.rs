@@ -16,5 +16,5 @@ pub use client::{Client, Raw, frame, frames};
 pub use golden::compare_golden;
 pub use mailbox::Mailbox;
 pub use people::{Org, PASSWORD, Person, World, accept_only_invitation};
-pub use snapshot::Snapshot;
 pub use server::{Options, TestServer, eventually, workspace};
+pub use snapshot::Snapshot;

@@ -36,10 +36,8 @@ impl Mailbox {
 
     /// Waits for the next mail to this address, whatever it says, behind the `seen` first; gives back its subject.
     pub async fn subject_after(&self, to: &str, seen: usize) -> String {
-        eventually(&format!("a mail to {to}"), async || {
-            self.mails_to(to).get(seen).map(|mail| header(mail, "Subject"))
-        })
-        .await
+        eventually(&format!("a mail to {to}"), async || self.mails_to(to).get(seen).map(|mail| header(mail, "Subject")))
+            .await
     }
 
     fn about(&self, to: &str, subject: &str) -> Vec<String> {
@@ -67,6 +65,7 @@ fn header(mail: &str, name: &str) -> String {
 /// The one word in the mail that has the form of a token: 43 characters of base64url.
 fn token_in(mail: &str) -> Option<String> {
     let body = mail.replace("=\r\n", "").replace("=\n", "");
-    let is_token = |word: &&str| word.len() == 43 && word.chars().all(|c| c.is_ascii_alphanumeric() || "-_".contains(c));
+    let is_token =
+        |word: &&str| word.len() == 43 && word.chars().all(|c| c.is_ascii_alphanumeric() || "-_".contains(c));
     body.split(|c: char| c.is_whitespace() || "'\"".contains(c)).find(is_token).map(str::to_owned)
 }

@@ -78,9 +78,9 @@ impl TestServer {
     /// A server that may refuse to start.
     pub async fn try_start(options: Options) -> anyhow::Result<Self> {
         let temporary = options.data_dir.is_none().then(|| tempfile::tempdir().expect("a temporary directory"));
-        let data_dir = options.data_dir.unwrap_or_else(|| {
-            temporary.as_ref().map(|dir| dir.path().join("data")).expect("one of the two is there")
-        });
+        let data_dir = options
+            .data_dir
+            .unwrap_or_else(|| temporary.as_ref().map(|dir| dir.path().join("data")).expect("one of the two is there"));
         let shift_s = Arc::new(AtomicI64::new(options.shift_s));
         let config = Config {
             data_dir: data_dir.clone(),
@@ -100,7 +100,14 @@ impl TestServer {
         let server = Server::start(config, options.in_process).await?;
         let mut imported = None;
         if let Some(file) = &options.bootstrap {
-            imported = Some(sys_server::bootstrap::import(&server, file).await?);
+            match sys_server::bootstrap::import(&server, file).await {
+                Ok(done) => imported = Some(done),
+                Err(error) => {
+                    // Its data is free again once it has stopped.
+                    server.serve(std::future::ready(())).await?;
+                    return Err(error);
+                }
+            }
         }
         let setup_token = server.new_setup_token().await?.map(|token| token.to_string());
         let addr = server.addr();

@@ -89,7 +89,10 @@ async fn an_address_is_proven_by_its_mailbox_and_the_password_or_not_at_all() {
     let email = "ada@example.org";
     let token = server.registered(email).await;
     // Who does not know the password does not learn that the account waits.
-    assert_eq!(server.call(LOGIN, login(email, NEW_PASSWORD)).await.refused("unauthenticated").reason(), "LOGIN_REFUSED");
+    assert_eq!(
+        server.call(LOGIN, login(email, NEW_PASSWORD)).await.refused("unauthenticated").reason(),
+        "LOGIN_REFUSED"
+    );
     let waits = server.call(LOGIN, login(email, PASSWORD)).await;
     assert_eq!(waits.refused("failed_precondition").reason(), "EMAIL_NOT_VERIFIED");
     server.call(VERIFY, json!({"token": token, "password": NEW_PASSWORD})).await.refused("unauthenticated");

@@ -140,6 +140,7 @@ async fn a_second_server_on_the_same_data_is_told_so() {
 async fn still_serves(server: &TestServer, world: &World) {
     let note = json!({"orgId": world.north.id, "projectId": world.north.projects[0], "title": "still here"});
     world.north.project_user.call(CREATE, json!({"note": note})).await.ok();
-    let (status, body) = server.client().post("grpc.health.v1.Health/Check", "application/json", Bytes::from_static(b"{}")).await;
+    let (status, body) =
+        server.client().post("grpc.health.v1.Health/Check", "application/json", Bytes::from_static(b"{}")).await;
     assert_eq!((status, body.as_ref()), (200, br#"{"status":"SERVING"}"#.as_ref()));
 }

@@ -23,7 +23,8 @@ const CREATE_NOTE: &str = "notes.v1.NoteService/CreateNote";
 
 /// An account that the north org manages.
 async fn managed(server: &TestServer, world: &World, email: &str) -> Person {
-    let body = json!({"email": email, "displayName": "Managed", "managedByOrgId": world.north.id, "password": PASSWORD});
+    let body =
+        json!({"email": email, "displayName": "Managed", "managedByOrgId": world.north.id, "password": PASSWORD});
     world.north.admin.call(CREATE_ACCOUNT, body).await.ok();
     server.log_in(email).await
 }
@@ -44,11 +45,13 @@ async fn fault_01_no_access_token_outlives_its_ten_minutes() {
 async fn fault_02_nobody_raises_himself() {
     let (server, world) = World::start().await;
     let north = &world.north;
-    let people = [&north.user, &north.guest, &north.project_admin, &north.project_user, &world.stranger, &world.superadmin];
+    let people =
+        [&north.user, &north.guest, &north.project_admin, &north.project_user, &world.stranger, &world.superadmin];
     for person in people {
         for role in ["ADMIN", "SUPERADMIN"] {
             for project in ["", &north.projects[0]] {
-                let body = json!({"orgId": north.id, "projectId": project, "accountId": person.account_id, "role": role});
+                let body =
+                    json!({"orgId": north.id, "projectId": project, "accountId": person.account_id, "role": role});
                 let answer = person.call(ASSIGN, body).await;
                 assert!(!answer.is_ok(), "{} became {role}", person.email);
             }
@@ -69,7 +72,8 @@ async fn fault_02_nobody_raises_himself() {
 async fn fault_03_nobody_reads_changes_or_deletes_another_persons_account() {
     let (server, world) = World::start().await;
     let victim = &world.north.user;
-    let others = [&world.north.admin, &world.north.guest, &world.north.project_admin, &world.south.admin, &world.stranger];
+    let others =
+        [&world.north.admin, &world.north.guest, &world.north.project_admin, &world.south.admin, &world.stranger];
     for other in others {
         let id = &victim.account_id;
         other.call(GET_ACCOUNT, json!({"id": id})).await.refused("not_found");
@@ -119,12 +123,23 @@ async fn fault_05_an_empty_or_used_token_verifies_nothing() {
     for token in ["", "x", &"A".repeat(43)] {
         assert!(!server.call(verify, json!({"token": token, "password": PASSWORD})).await.is_ok());
         assert!(!server.call(reset, json!({"token": token, "newPassword": "another long passphrase"})).await.is_ok());
-        assert!(!server.call("sys.account.v1.AuthService/Setup", json!({"token": token, "email": "x@example.org", "password": PASSWORD})).await.is_ok());
+        assert!(
+            !server
+                .call(
+                    "sys.account.v1.AuthService/Setup",
+                    json!({"token": token, "email": "x@example.org", "password": PASSWORD})
+                )
+                .await
+                .is_ok()
+        );
     }
     let token = server.mailbox().token("victim@example.org", "").await;
     server.call(verify, json!({"token": token, "password": PASSWORD})).await.ok();
     assert!(!server.call(verify, json!({"token": token, "password": PASSWORD})).await.is_ok(), "good once");
-    assert!(!server.call(reset, json!({"token": token, "newPassword": "another long passphrase"})).await.is_ok(), "good for one thing");
+    assert!(
+        !server.call(reset, json!({"token": token, "newPassword": "another long passphrase"})).await.is_ok(),
+        "good for one thing"
+    );
     let setup = server.setup_token.clone().unwrap();
     server.superadmin().await;
     let again = json!({"token": setup, "email": "second@example.org", "password": PASSWORD});
@@ -197,7 +212,8 @@ async fn fault_12_each_role_counts_not_the_first_alone() {
     let person = &north.project_guest;
     let in_second = json!({"note": {"orgId": north.id, "projectId": north.projects[1], "title": "x"}});
     assert!(!person.call(CREATE_NOTE, in_second.clone()).await.is_ok());
-    let body = json!({"orgId": north.id, "projectId": north.projects[1], "accountId": person.account_id, "role": "USER"});
+    let body =
+        json!({"orgId": north.id, "projectId": north.projects[1], "accountId": person.account_id, "role": "USER"});
     north.admin.call(ASSIGN, body).await.ok();
     person.call(CREATE_NOTE, in_second).await.ok();
     let held = person.call(WHO_AM_I, json!({})).await.ok();
@@ -246,7 +262,10 @@ async fn fault_18_times_are_what_the_clock_shows() {
     let server = TestServer::start().await;
     let root = server.superadmin().await;
     let before = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
-    let org = root.call("sys.account.v1.OrgService/CreateOrg", json!({"name": "a", "adminEmail": "a@example.org"})).await.ok();
+    let org = root
+        .call("sys.account.v1.OrgService/CreateOrg", json!({"name": "a", "adminEmail": "a@example.org"}))
+        .await
+        .ok();
     let created: String = org["createdAt"].as_str().unwrap().to_owned();
     let year: u64 = created[..4].parse().unwrap();
     assert_eq!(year, 1970 + before / 31_556_952, "{created}");
@@ -318,7 +337,8 @@ async fn fault_24_a_deleted_account_leaves_nothing_behind() {
     server.register("twice@example.org").await;
     person.call(DELETE_ACCOUNT, json!({"id": person.account_id})).await.ok();
     person.call(WHO_AM_I, json!({})).await.refused("unauthenticated");
-    let members = north.admin.call("sys.account.v1.MembershipService/ListMemberships", json!({"orgId": north.id})).await.ok();
+    let members =
+        north.admin.call("sys.account.v1.MembershipService/ListMemberships", json!({"orgId": north.id})).await.ok();
     assert!(!members.to_string().contains(&person.account_id), "{members}");
     assert!(!server.call(LOGIN, json!({"email": person.email, "password": PASSWORD})).await.is_ok());
     // The address is free again, and the new account is another one with nothing of the old.

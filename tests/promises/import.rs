@@ -37,7 +37,9 @@ async fn a_file_with_errors_is_refused_by_the_line_and_leaves_nothing() {
     let mut bad = with_line(&good, role, "- role: 4");
     bad = with_line(&bad, email, "email: nobody");
     bad = with_line(&bad, project, "org_name: Nowhere");
-    for (text, lines) in [(bad, vec![project, email, role]), ("orgs: [".to_owned(), vec![1]), ("\0".to_owned(), vec![1])] {
+    for (text, lines) in
+        [(bad, vec![project, email, role]), ("orgs: [".to_owned(), vec![1]), ("\0".to_owned(), vec![1])]
+    {
         fs::write(&file, text).unwrap();
         let tried = TestServer::try_start(Options { bootstrap: Some(file.clone()), ..options() }).await;
         let error = format!("{:#}", tried.expect_err("a file with errors"));

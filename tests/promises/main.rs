@@ -4,6 +4,7 @@ mod accounts;
 mod bad_input;
 mod concurrency;
 mod faults;
+mod gate_attacks;
 mod import;
 mod matrix;
 mod notes;

@@ -35,8 +35,15 @@ async fn a_note_is_seen_and_changed_by_those_whom_its_rules_name() {
         assert_eq!(seen["title"], "Plan of the harbour");
         assert_eq!(seen.get("draft").is_some(), reader.account_id == author.account_id, "the draft is its author's");
     }
-    let strangers =
-        [&north.guest, &north.project_guest, &north.other_project_user, &south.admin, &south.user, &superadmin, &stranger];
+    let strangers = [
+        &north.guest,
+        &north.project_guest,
+        &north.other_project_user,
+        &south.admin,
+        &south.user,
+        &superadmin,
+        &stranger,
+    ];
     for other in strangers {
         let hidden = other.call(GET, json!({"id": id})).await;
         let list = other.call(LIST, json!({"orgId": north.id})).await;
@@ -44,8 +51,16 @@ async fn a_note_is_seen_and_changed_by_those_whom_its_rules_name() {
         assert!(!list.is_ok() || list.body.get("notes").is_none(), "{} lists {list:?}", other.email);
     }
     north.guest.call(GET, json!({"id": id})).await.refused("not_found");
-    north.user.call(UPDATE, json!({"note": {"id": id, "title": "Mine"}, "updateMask": "title"})).await.refused("permission_denied");
-    north.guest.call(UPDATE, json!({"note": {"id": id, "title": "Mine"}, "updateMask": "title"})).await.refused("not_found");
+    north
+        .user
+        .call(UPDATE, json!({"note": {"id": id, "title": "Mine"}, "updateMask": "title"}))
+        .await
+        .refused("permission_denied");
+    north
+        .guest
+        .call(UPDATE, json!({"note": {"id": id, "title": "Mine"}, "updateMask": "title"}))
+        .await
+        .refused("not_found");
 
     let change = json!({"note": {"id": id, "published": true, "etag": note["etag"]}, "updateMask": "published"});
     let published = author.call(UPDATE, change.clone()).await.ok();
@@ -104,7 +119,11 @@ async fn a_list_shows_what_a_get_allows_page_by_page_and_filter_by_filter() {
     }
     // A token belongs to one caller and one query.
     let first = author.call(LIST, json!({"orgId": north.id, "pageSize": 5})).await.text("nextPageToken");
-    north.admin.call(LIST, json!({"orgId": north.id, "pageSize": 5, "pageToken": first})).await.refused("invalid_argument");
+    north
+        .admin
+        .call(LIST, json!({"orgId": north.id, "pageSize": 5, "pageToken": first}))
+        .await
+        .refused("invalid_argument");
     let other_query = json!({"orgId": north.id, "filter": "published", "pageSize": 5, "pageToken": first});
     author.call(LIST, other_query).await.refused("invalid_argument");
     server.stop().await;
@@ -125,6 +144,10 @@ async fn a_note_stands_in_a_project_of_its_org_or_nowhere() {
     }
     let forged = json!({"note": {"orgId": north.id, "projectId": north.projects[0], "title": "x", "authorId": north.admin.account_id}});
     let note = north.project_user.call(CREATE, forged).await.ok();
-    assert_eq!(note["authorId"], north.project_user.account_id.as_str(), "the author is the caller, whatever the request says");
+    assert_eq!(
+        note["authorId"],
+        north.project_user.account_id.as_str(),
+        "the author is the caller, whatever the request says"
+    );
     server.stop().await;
 }

@@ -75,7 +75,10 @@ async fn the_organisation_comes_in_whole_and_once() {
     assert_eq!((done.bindings, done.invitations, done.already_there), (20, 9, 0));
     assert_eq!(done.mismatches.len(), 6, "{:?}", done.mismatches);
     let first = &done.mismatches[0];
-    assert!(["sys_account_project_0", "sys_account_org_2", "sys_account_org_1"].iter().all(|n| first.contains(n)), "{first}");
+    assert!(
+        ["sys_account_project_0", "sys_account_org_2", "sys_account_org_1"].iter().all(|n| first.contains(n)),
+        "{first}"
+    );
     for part in ["projectdetails", "surveyschema", "surveyvalue"] {
         assert!(done.skipped.iter().any(|line| line.contains(part) && line.contains("campaign")), "{:?}", done.skipped);
     }
@@ -130,17 +133,13 @@ async fn its_people_log_in_and_do_what_they_may() {
     admin.call("notes.v1.NoteService/UpdateNote", change).await.refused("permission_denied");
 
     // The admin of the project invites and assigns there; a user does not, and neither of them in the org.
-    let invite = |project: &Value, email: &str| {
-        json!({"orgId": held["bindings"][0]["orgId"], "projectId": project, "email": email, "role": "USER"})
-    };
+    let invite = |project: &Value, email: &str| json!({"orgId": held["bindings"][0]["orgId"], "projectId": project, "email": email, "role": "USER"});
     admin.call(INVITE, invite(&project["id"], &world.stranger.email)).await.ok();
     user.call(INVITE, invite(&project["id"], "x@example.org")).await.refused("permission_denied");
     admin.call(INVITE, invite(&json!(""), "x@example.org")).await.refused("permission_denied");
     accept_only_invitation(&world.stranger).await;
     world.stranger.call(GET_NOTE, this.clone()).await.ok();
-    let role = |role: &str| {
-        json!({"orgId": project["orgId"], "projectId": project["id"], "accountId": colleague.account_id, "role": role})
-    };
+    let role = |role: &str| json!({"orgId": project["orgId"], "projectId": project["id"], "accountId": colleague.account_id, "role": role});
     admin.call(ASSIGN, role("GUEST")).await.ok();
     colleague.call(GET_NOTE, this).await.refused("not_found");
     user.call(ASSIGN, role("ADMIN")).await.refused("permission_denied");

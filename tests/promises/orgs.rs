@@ -63,7 +63,10 @@ async fn a_superadmin_makes_an_org_for_somebody_else_and_is_not_in_it() {
     assert_eq!(nobody.refused("invalid_argument").fields(), ["admin_email"]);
     for (body, invited) in [
         (json!({"name": "a", "contact": "contact@example.org"}), "contact@example.org"),
-        (json!({"name": "b", "contact": "other@example.org", "adminEmail": "chosen@example.org"}), "chosen@example.org"),
+        (
+            json!({"name": "b", "contact": "other@example.org", "adminEmail": "chosen@example.org"}),
+            "chosen@example.org",
+        ),
     ] {
         let org = root.call(CREATE_ORG, body).await.text("id");
         assert_eq!(held(root).await, [json!({"role": "SUPERADMIN"})]);
@@ -263,21 +266,30 @@ async fn an_admin_of_a_project_administers_that_project_and_nothing_else() {
     let (server, world) = World::start().await;
     let (north, admin) = (&world.north, &world.north.project_admin);
     let [first, second] = &north.projects;
-    let role = |project: &str, person: &Person, role: &str| {
-        json!({"orgId": north.id, "projectId": project, "accountId": person.account_id, "role": role})
-    };
+    let role = |project: &str, person: &Person, role: &str| json!({"orgId": north.id, "projectId": project, "accountId": person.account_id, "role": role});
     admin.call(ASSIGN, role(first, &north.project_guest, "USER")).await.ok();
     admin.call(ASSIGN, role(first, &north.other_project_user, "GUEST")).await.ok();
     for (project, person) in [(second.as_str(), &north.project_guest), ("", &north.project_guest)] {
         hidden(&admin.call(ASSIGN, role(project, person, "GUEST")).await);
-        hidden(&admin.call(REVOKE, role(project, &north.other_project_user, "x").as_object().map(|body| {
-            let mut body = body.clone();
-            body.remove("role");
-            Value::Object(body)
-        }).unwrap()).await);
+        hidden(
+            &admin
+                .call(
+                    REVOKE,
+                    role(project, &north.other_project_user, "x")
+                        .as_object()
+                        .map(|body| {
+                            let mut body = body.clone();
+                            body.remove("role");
+                            Value::Object(body)
+                        })
+                        .unwrap(),
+                )
+                .await,
+        );
     }
     admin.call(ASSIGN, role(first, &world.stranger, "GUEST")).await.refused("not_found");
-    let invite = |project: &str| json!({"orgId": north.id, "projectId": project, "email": "a@example.org", "role": "ADMIN"});
+    let invite =
+        |project: &str| json!({"orgId": north.id, "projectId": project, "email": "a@example.org", "role": "ADMIN"});
     admin.call(INVITE, invite(first)).await.ok();
     hidden(&admin.call(INVITE, invite(second)).await);
     hidden(&admin.call(INVITE, invite("")).await);

@@ -1,7 +1,7 @@
 //! One gate behind every protocol: what Connect, gRPC and gRPC-Web answer is the same, refusals too.
 
 use bytes::Bytes;
-use data_encoding::{BASE64URL_NOPAD, BASE64_NOPAD};
+use data_encoding::{BASE64_NOPAD, BASE64URL_NOPAD};
 use http::HeaderMap;
 use prost::Message;
 use serde_json::{Value, json};
@@ -230,7 +230,7 @@ async fn a_refusal_says_what_kind_it_is_which_field_and_what_to_do() {
     let last = json!({"orgId": north.id, "accountId": north.admin.account_id});
     let last = north.admin.call("sys.account.v1.MembershipService/RemoveMembership", last).await;
     check(last, "failed_precondition", "LAST_ADMIN", &[], true);
-    check(author.call("notes.v1.NoteService/Nothing", json!({})).await, "unimplemented", "", &[], false);
+    check(author.call("notes.v1.NoteService/Nothing", json!({})).await, "unimplemented", "NO_SUCH_METHOD", &[], true);
     server.stop().await;
 }
 
@@ -247,7 +247,8 @@ async fn the_body_of_a_refused_caller_is_not_looked_at() {
         let refusal: Value = serde_json::from_slice(&answer).unwrap();
         assert_eq!((status, &refusal["code"]), (403, &json!("permission_denied")), "{size} bytes");
     }
-    let mut malformed = world.north.project_user.client.post(CREATE, "application/json", Bytes::from_static(b"{{{")).await;
+    let mut malformed =
+        world.north.project_user.client.post(CREATE, "application/json", Bytes::from_static(b"{{{")).await;
     let refusal: Value = serde_json::from_slice(&malformed.1.split_off(0)).unwrap();
     assert_eq!(refusal["code"], "invalid_argument", "the control: who may call is told what is wrong");
     server.stop().await;

@@ -269,9 +269,8 @@ async fn a_handler_runs_again_when_somebody_else_was_faster() {
     let (server, world, module) = started().await;
     let author = &world.north.project_user;
     let id = create(author, &world, "before").await["id"].clone();
-    let change = |title: String| {
-        (author.client.clone(), json!({"note": {"id": id, "title": title}, "updateMask": "title"}))
-    };
+    let change =
+        |title: String| (author.client.clone(), json!({"note": {"id": id, "title": title}, "updateMask": "title"}));
     *module.meanwhile.lock().unwrap() = vec![change("changed meanwhile".to_owned())];
     let published = author.call(PUBLISH, json!({"id": id})).await.ok();
     assert_eq!(module.attempts.load(Ordering::SeqCst), 2);

@@ -270,6 +270,10 @@ impl Import<'_, '_> {
         for (binding, scope) in scopes {
             match account {
                 Some(account) => self.bind(account, &email, scope, binding.role).await?,
+                // What was given once is not offered again: the account was deleted since.
+                None if self.importer.imported(&binding_key(&email, scope)).await?.is_some() => {
+                    self.done.already_there += 1
+                }
                 // An account of somebody's own: its owner decides.
                 None => {
                     let project = binding.project_name.as_deref();
@@ -291,7 +295,7 @@ impl Import<'_, '_> {
         let key = format!("account/{}", email.as_str());
         if self.importer.imported(&key).await?.is_some() {
             self.done.already_there += 1;
-            // Its person or its org may have deleted it; then nobody of this address is known, and is invited.
+            // Its person or its org may have deleted it; then nobody of this address is known.
             return Ok(self.importer.account_of(email, org).await?.filter(|(_, managed)| *managed).map(|(id, _)| id));
         }
         if let Some((account, managed)) = self.importer.account_of(email, org).await? {
@@ -319,7 +323,7 @@ impl Import<'_, '_> {
 
     /// Gives an account a role, once: what an admin has changed or taken since stays as he left it.
     async fn bind(&mut self, account: AccountId, email: &Email, scope: Scope, role: Role) -> Result<(), Refusal> {
-        let key = format!("binding/{}/{}", email.as_str(), scope_key(scope));
+        let key = binding_key(email, scope);
         if self.importer.imported(&key).await?.is_some() || self.importer.held(account, scope).await?.is_some() {
             self.done.already_there += 1;
             return Ok(());
@@ -385,6 +389,11 @@ fn project_key(name: &str) -> String {
 
 fn scope_key(scope: Scope) -> String {
     scope.project().map_or_else(|| scope.org().to_string(), |project| project.to_string())
+}
+
+/// What an import remembers a given role by.
+fn binding_key(email: &Email, scope: Scope) -> String {
+    format!("binding/{}/{}", email.as_str(), scope_key(scope))
 }
 
 /// What others see: the name that the file gives, or what stands before the @.

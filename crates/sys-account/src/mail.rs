@@ -1,6 +1,8 @@
 //! What people are told by mail: in plain text, with no link that could be another's, with a token at most.
 //!
 //! A mail to an address of which nobody knows whose it is says nothing about any account but the one of that address.
+//!
+//! No line of ours with a token is longer than 76 letters: the mail's encoding would break it, and a copied token with it.
 
 use sys_core::{
     identity::Email,
@@ -48,7 +50,7 @@ pub(crate) fn reset(to: &Email, server: &str, token: &TokenSecret) -> Effect {
         format!(
             "Somebody, probably you, forgot the password of the account with this\naddress at {server}\n\n\
          To choose a new one, show this token:\n\n  {}\n\n\
-         With the command line:\n\n  sys auth reset-password --token {}\n\n\
+         With the command line:\n\n  sys auth reset-password \\\n    --token {}\n\n\
          The token is good for one hour. If it was not you, do nothing: your\n\
          password stays as it is.\n",
             &*token, &*token,
@@ -90,7 +92,7 @@ pub(crate) fn welcome(to: &Email, server: &str, token: &TokenSecret) -> Effect {
         format!(
             "An account with this address was made for you at\n{server}\n\n\
          To choose its password, show this token:\n\n  {}\n\n\
-         With the command line:\n\n  sys auth reset-password --token {}\n\n\
+         With the command line:\n\n  sys auth reset-password \\\n    --token {}\n\n\
          The token is good for 24 hours. Later, ask for a new password.\n",
             &*token, &*token,
         ),
@@ -114,7 +116,7 @@ pub(crate) fn invitation(
         "You are invited",
         format!(
             "You are invited at {server}\n\n  as {role} into: {place}\n\n\
-         Log in (or register first), then accept:\n\n  sys membership accept-invitation --token {}\n\n\
+         Log in (or register first), then accept:\n\n  sys membership accept-invitation \\\n    --token {}\n\n\
          The invitation is good for 14 days. To decline, do nothing.\n",
             &*token,
         ),
@@ -171,6 +173,23 @@ mod tests {
                 text.split_whitespace().all(|word| !(word.contains("://") && word.contains(&*token.text()))),
                 "{text}"
             );
+        }
+    }
+
+    #[test]
+    fn a_token_stands_on_a_line_that_no_encoding_breaks() {
+        let (to, server) = (Email::assume_canonical("ada@example.org"), "http://127.0.0.1:8443");
+        let token = TokenSecret::new([7; 32]);
+        let mails = [
+            verify(&to, server, &token),
+            reset(&to, server, &token),
+            welcome(&to, server, &token),
+            invitation(&to, server, "An org", Some("A project"), "ADMIN", &token),
+        ];
+        for Effect::Mail(mail) in mails {
+            let lines: Vec<&str> = mail.text.lines().filter(|line| line.contains(token.text().as_str())).collect();
+            assert!(!lines.is_empty(), "{}", mail.subject);
+            assert!(lines.iter().all(|line| line.len() <= 76), "{}: {lines:?}", mail.subject);
         }
     }
 }

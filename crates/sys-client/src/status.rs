@@ -120,7 +120,8 @@ impl fmt::Display for Refused {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let code = code_name(self.code);
         let message = if self.message.is_empty() { self.code.description() } else { &self.message };
-        match &self.reason {
+        // A reason that says no more than the code is said once.
+        match self.reason.as_deref().filter(|reason| *reason != code) {
             Some(reason) => write!(f, "{message} ({code} / {reason})"),
             None => write!(f, "{message} ({code})"),
         }
@@ -215,6 +216,8 @@ mod tests {
         };
         let refused = Refused::new(Code::PermissionDenied, "permission denied", &details.encode_to_vec());
         assert_eq!(refused.to_string(), "permission denied (PERMISSION_DENIED / METHOD_REFUSED)");
+        let plain = Refused { code: Code::NotFound, reason: Some("NOT_FOUND".into()), ..refused.clone() };
+        assert_eq!(plain.to_string(), "permission denied (NOT_FOUND)");
         assert_eq!(refused.help.as_deref(), Some("ask an admin"));
         assert_eq!(refused.fields, [FieldViolation { field: "note.title".into(), description: "is empty".into() }]);
     }

@@ -98,7 +98,10 @@ pub(crate) struct Finished {
 
 impl fmt::Debug for Call {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Call").field("method", &self.0.method.path()).field("caller", &self.0.caller.account()).finish_non_exhaustive()
+        f.debug_struct("Call")
+            .field("method", &self.0.method.path())
+            .field("caller", &self.0.caller.account())
+            .finish_non_exhaustive()
     }
 }
 

@@ -57,7 +57,9 @@ impl Module for CoreModule {
             async move {
                 let host = module.host.upgrade().ok_or_else(|| Refusal::internal("the host is gone"))?;
                 let shown = host.shown_to(call.caller(), call.now())?;
-                Ok(GetDescriptorsResponse { file_descriptor_sets: shown.files.iter().map(|set| set.to_vec()).collect() })
+                Ok(GetDescriptorsResponse {
+                    file_descriptor_sets: shown.files.iter().map(|set| set.to_vec()).collect(),
+                })
             }
         });
     }

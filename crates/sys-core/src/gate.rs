@@ -39,7 +39,10 @@ use std::{fmt, net::IpAddr, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 use sys_contract::id::{AccountId, OrgTag, RecordId};
 use sys_keys::Entropy;
 use sys_policy::{BindingScope, Caller, GrantNo};
-use sys_store::{Open, Store, engine::{CommitError, CommitVersion}};
+use sys_store::{
+    Open, Store,
+    engine::{CommitError, CommitVersion},
+};
 
 /// How often a call runs before it answers ABORTED: conflicts are rare, and the tenth in a row is no accident.
 const MAX_ATTEMPTS: u32 = 10;
@@ -296,7 +299,8 @@ impl Gate {
     async fn commit(&self, call: &Call, finished: Finished, refused: Option<&Refusal>) -> Result<(), Attempt> {
         let Finished { open, effects, changed_identities } = finished;
         let method = call.method().method();
-        let wrote = open.as_ref().is_some_and(Open::has_writes) || !effects.is_empty() || !changed_identities.is_empty();
+        let wrote =
+            open.as_ref().is_some_and(Open::has_writes) || !effects.is_empty() || !changed_identities.is_empty();
         if !(wrote || method.audit_full || method.sign_in || refused.is_some()) {
             // What was read is the truth of one moment: there is nothing to validate.
             return Ok(());
@@ -320,7 +324,9 @@ impl Gate {
         let committed = if effects.is_empty() && changed_identities.is_empty() {
             open.commit().await
         } else {
-            self.commit_and_tell(open, changed_identities).await.map_err(|error| Attempt::Refused(Refusal::internal(error)))?
+            self.commit_and_tell(open, changed_identities)
+                .await
+                .map_err(|error| Attempt::Refused(Refusal::internal(error)))?
         };
         match committed {
             Ok(_) => Ok(()),
@@ -383,7 +389,8 @@ async fn handle(call: &Call, request: &DynamicMessage) -> Result<DynamicMessage,
     call.note(|subject| subject.grant = Some(permit.grant));
     let handle = method.handle.clone().ok_or_else(|| Refusal::internal("a method without serve and handler"))?;
     let answer = handle(permit, call.clone(), request.encode_to_vec().into()).await?;
-    let mut response = DynamicMessage::decode(method.method().descriptor.output(), answer).map_err(Refusal::internal)?;
+    let mut response =
+        DynamicMessage::decode(method.method().descriptor.output(), answer).map_err(Refusal::internal)?;
     wire::drop_unknown_fields(&mut response);
     if method.answers_records {
         redact::redact(call, &mut response).await?;

@@ -164,7 +164,11 @@ impl Host {
         self.load_with(contract, handlers).await
     }
 
-    async fn load_with(&self, contract: Arc<Contract>, mut handlers: Handlers) -> Result<Arc<LoadedModule>, ModuleError> {
+    async fn load_with(
+        &self,
+        contract: Arc<Contract>,
+        mut handlers: Handlers,
+    ) -> Result<Arc<LoadedModule>, ModuleError> {
         let rules = Arc::new(Rules::compile(&contract)?);
         refuse_taken(&contract, &self.table.load())?;
         let validator = validator_of(&contract)?;
@@ -197,7 +201,8 @@ impl Host {
         let table = self.table.load();
         let visible: Vec<bool> = table.methods.values().map(|method| method.could(caller, now)).collect();
         table.shown.get(visible, || {
-            let could = |method: &Method| table.methods.get(&method.path).is_some_and(|method| method.could(caller, now));
+            let could =
+                |method: &Method| table.methods.get(&method.path).is_some_and(|method| method.could(caller, now));
             table.modules.iter().filter_map(|module| module.contract.select(could)).map(Into::into).collect()
         })
     }
@@ -229,9 +234,8 @@ fn methods_of(
             }
             let compiled = rules.method(&method.path).cloned();
             let compiled = compiled.ok_or_else(|| ModuleError::NoRules { path: method.path.clone() })?;
-            let is_record = |message: &MessageDescriptor| {
-                module.contract.records.iter().any(|record| record.message == *message)
-            };
+            let is_record =
+                |message: &MessageDescriptor| module.contract.records.iter().any(|record| record.message == *message);
             loaded.push(Arc::new(LoadedMethod {
                 module: module.clone(),
                 service: service_index,
@@ -247,11 +251,7 @@ fn methods_of(
 }
 
 /// Whether a message of such a type can stand anywhere in a message of this type, itself included.
-fn holds(
-    message: &MessageDescriptor,
-    such: &impl Fn(&MessageDescriptor) -> bool,
-    seen: &mut BTreeSet<String>,
-) -> bool {
+fn holds(message: &MessageDescriptor, such: &impl Fn(&MessageDescriptor) -> bool, seen: &mut BTreeSet<String>) -> bool {
     if such(message) {
         return true;
     }
@@ -344,11 +344,7 @@ pub(crate) async fn validate_result(
     held_against(&method.module.validator, stored.message(), judged)
 }
 
-fn held_against(
-    validator: &Validator,
-    message: &DynamicMessage,
-    judged: impl Fn(&str) -> bool,
-) -> Result<(), Refusal> {
+fn held_against(validator: &Validator, message: &DynamicMessage, judged: impl Fn(&str) -> bool) -> Result<(), Refusal> {
     match validator.validate(message) {
         Ok(()) => Ok(()),
         Err(prost_protovalidate::Error::Validation(error)) => {

@@ -118,12 +118,8 @@ impl Monitor {
     /// Sends what is in the outbox now and whatever comes.
     pub fn send_mail_with(&mut self, send: SendMail) {
         let gate = &self.gate;
-        self.outbox = Some(tokio::spawn(outbox::work(
-            gate.store.clone(),
-            gate.clock.clone(),
-            gate.outbox_bell.clone(),
-            send,
-        )));
+        self.outbox =
+            Some(tokio::spawn(outbox::work(gate.store.clone(), gate.clock.clone(), gate.outbox_bell.clone(), send)));
     }
 
     /// Runs `work` in a transaction of the server itself: the import at the first run, the making of a setup token. Nobody

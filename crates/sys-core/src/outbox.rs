@@ -66,7 +66,8 @@ impl fmt::Debug for Effect {
 pub struct SendError(pub String);
 
 /// Sends a mail, under a message id that is the same at each try.
-pub type SendMail = Arc<dyn Fn(String, Mail) -> Pin<Box<dyn Future<Output = Result<(), SendError>> + Send>> + Send + Sync>;
+pub type SendMail =
+    Arc<dyn Fn(String, Mail) -> Pin<Box<dyn Future<Output = Result<(), SendError>> + Send>> + Send + Sync>;
 
 /// Stores effects in a transaction.
 pub(crate) async fn store(open: &mut Open, effects: &[Effect], entropy: &dyn Entropy) -> Result<(), Refusal> {
@@ -173,4 +174,95 @@ fn left_at_unix_ms(name: &[u8]) -> u64 {
 
 fn failed(error: impl fmt::Display) -> SendError {
     SendError(error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::{
+        Mutex,
+        atomic::{AtomicI64, Ordering},
+    };
+    use sys_keys::{Keyring, SystemEntropy, Unsealer};
+    use sys_store::engine::{AnyEngine, memory::MemoryEngine};
+
+    /// A worker whose mail to `later@` fails, and the addresses that it reached.
+    struct Bed {
+        worker: Worker,
+        reached: Arc<Mutex<Vec<String>>>,
+        shift_s: Arc<AtomicI64>,
+        _files: tempfile::TempDir,
+    }
+
+    impl Bed {
+        async fn with(addresses: &[&str]) -> Self {
+            let files = tempfile::tempdir().unwrap();
+            let entropy: Arc<dyn Entropy> = Arc::new(SystemEntropy::default());
+            let unsealer = Unsealer::DangerKeyFile(files.path().join("danger"));
+            let keyring = Keyring::create(&files.path().join("keys"), &unsealer, entropy.clone()).unwrap();
+            let store = Store::open(AnyEngine::Memory(MemoryEngine::new()), keyring, entropy).await.unwrap();
+            let reached = Arc::new(Mutex::new(Vec::new()));
+            let to = reached.clone();
+            let send: SendMail = Arc::new(move |_, mail| {
+                let failed = mail.to.starts_with("later@");
+                if !failed {
+                    to.lock().unwrap().push(mail.to);
+                }
+                Box::pin(std::future::ready(if failed { Err(SendError("not now".to_owned())) } else { Ok(()) }))
+            });
+            let shift_s = Arc::new(AtomicI64::new(0));
+            let worker = Worker { store, clock: Clock::Shifted(shift_s.clone()), send, behind: None };
+            let bed = Self { worker, reached, shift_s, _files: files };
+            for address in addresses {
+                bed.leave(address).await;
+            }
+            bed
+        }
+
+        async fn leave(&self, to: &str) {
+            let mut open = self.worker.store.begin(self.worker.clock.now()).await.unwrap();
+            let mail = Mail { to: to.to_owned(), ..Mail::default() };
+            let entropy = self.worker.store.entropy().clone();
+            super::store(&mut open, &[Effect::Mail(mail)], entropy.as_ref()).await.unwrap();
+            open.commit().await.unwrap();
+            // The next one stands behind it.
+            self.shift_s.fetch_add(1, Ordering::Relaxed);
+        }
+
+        fn reached(&self) -> Vec<String> {
+            std::mem::take(&mut self.reached.lock().unwrap())
+        }
+    }
+
+    #[tokio::test]
+    async fn a_mail_that_cannot_be_sent_holds_up_none_behind_it() {
+        let mut bed = Bed::with(&["a@example.org", "later@example.org", "b@example.org"]).await;
+        assert!(bed.worker.round().await.is_err());
+        assert_eq!(bed.reached(), ["a@example.org", "b@example.org"]);
+        bed.leave("c@example.org").await;
+        assert!(bed.worker.round().await.is_err());
+        assert_eq!(bed.reached(), ["c@example.org"], "nothing is sent twice");
+    }
+
+    #[tokio::test]
+    async fn a_round_is_broken_off_where_all_fails_and_the_next_goes_on_there() {
+        let mut addresses = vec!["later@example.org"; MAX_FAILURES as usize + 1];
+        addresses.push("a@example.org");
+        let mut bed = Bed::with(&addresses).await;
+        assert!(bed.worker.round().await.is_err());
+        assert!(bed.reached().is_empty(), "it was broken off");
+        assert!(bed.worker.round().await.is_err());
+        assert_eq!(bed.reached(), ["a@example.org"]);
+        assert!(bed.worker.behind.is_none(), "it begins again with those that failed");
+    }
+
+    #[tokio::test]
+    async fn a_mail_is_given_up_after_days_and_not_before() {
+        let mut bed = Bed::with(&["later@example.org"]).await;
+        bed.shift_s.store(4 * 24 * 3600, Ordering::Relaxed);
+        assert!(bed.worker.round().await.is_err());
+        bed.shift_s.store(6 * 24 * 3600, Ordering::Relaxed);
+        assert!(bed.worker.round().await.is_ok());
+        assert!(bed.worker.rows().await.unwrap().is_empty());
+    }
 }

@@ -73,7 +73,9 @@ impl Records {
         let table = self.table::<M>(Verb::Get)?;
         let mut open = self.call.open().await?;
         let found = match self.rights {
-            Rights::Callers => open.confined(&table, self.call.caller()).find(id).await?.map(|view| view.into_message()),
+            Rights::Callers => {
+                open.confined(&table, self.call.caller()).find(id).await?.map(|view| view.into_message())
+            }
             Rights::Modules => open.danger_unruled(&table).get(id).await?.map(|stored| stored.into_message()),
         };
         found.map(typed).transpose()
@@ -129,7 +131,13 @@ impl Records {
     }
 
     /// Changes the fields that the mask names.
-    pub async fn update<M: Record>(&self, id: RecordId, mask: &[&str], new: &M, etag: Option<&str>) -> Result<M, Refusal> {
+    pub async fn update<M: Record>(
+        &self,
+        id: RecordId,
+        mask: &[&str],
+        new: &M,
+        etag: Option<&str>,
+    ) -> Result<M, Refusal> {
         let table = self.table::<M>(Verb::Update)?;
         let new = dynamic(&table, new)?;
         let mut open = self.call.open().await?;
@@ -182,7 +190,8 @@ impl Records {
         let method = self.call.method();
         let tables = &method.module.tables;
         let name = M::full_name();
-        let table = tables.by_name(&name).ok_or_else(|| Refusal::internal(format!("{name} is no record of the module")))?;
+        let table =
+            tables.by_name(&name).ok_or_else(|| Refusal::internal(format!("{name} is no record of the module")))?;
         if reachable(method, table, self.rights, verb) {
             Ok(table.clone())
         } else {

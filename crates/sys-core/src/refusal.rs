@@ -179,7 +179,8 @@ impl From<Refused> for Refusal {
             Refused::NotFound => Self::not_found(),
             Refused::Denied { field: None } => Self::permission_denied(),
             Refused::Denied { field: Some(field) } => {
-                let mut refusal = Self::new(Code::PermissionDenied, "FIELD_REFUSED", format!("you may not write `{field}`"));
+                let mut refusal =
+                    Self::new(Code::PermissionDenied, "FIELD_REFUSED", format!("you may not write `{field}`"));
                 refusal.fields.push(FieldViolation { field, description: "not yours to write".to_owned() });
                 refusal.help("leave the field out")
             }
@@ -227,9 +228,14 @@ impl From<StoreError> for Refusal {
 impl From<CommitError> for Refusal {
     fn from(error: CommitError) -> Self {
         match error {
-            CommitError::Conflict => Self::new(Code::Aborted, "CONFLICT", "another call changed the same records").help("try again"),
+            CommitError::Conflict => {
+                Self::new(Code::Aborted, "CONFLICT", "another call changed the same records").help("try again")
+            }
             CommitError::Unknown(cause) => {
-                tracing::error!(error = &cause as &dyn std::error::Error, "it is not known whether a call was committed");
+                tracing::error!(
+                    error = &cause as &dyn std::error::Error,
+                    "it is not known whether a call was committed"
+                );
                 Self::new(Code::Unavailable, "COMMIT_UNKNOWN", "it is not known whether the change was stored")
                     .help("look whether it is there before you try again")
             }

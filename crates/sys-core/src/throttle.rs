@@ -118,7 +118,9 @@ impl Throttle {
         }
         let mut key = [0; 16];
         key.iter_mut().zip(digest(&SHA256, &input).as_ref()).for_each(|(to, from)| *to = *from);
-        self.sign_ins.take(&key, &[0; 16]).ok_or_else(|| too_many("SIGN_IN_THROTTLED").help("wait a minute, then try again"))
+        self.sign_ins
+            .take(&key, &[0; 16])
+            .ok_or_else(|| too_many("SIGN_IN_THROTTLED").help("wait a minute, then try again"))
     }
 }
 

@@ -154,7 +154,10 @@ impl AccessTokens {
     /// The public key as a JSON Web Key Set (RFC 7517, RFC 8037).
     pub fn jwks(&self) -> String {
         let x = BASE64URL_NOPAD.encode(&self.public);
-        format!(r#"{{"keys":[{{"kty":"OKP","crv":"Ed25519","use":"sig","alg":"EdDSA","kid":"{}","x":"{x}"}}]}}"#, self.kid)
+        format!(
+            r#"{{"keys":[{{"kty":"OKP","crv":"Ed25519","use":"sig","alg":"EdDSA","kid":"{}","x":"{x}"}}]}}"#,
+            self.kid
+        )
     }
 }
 
@@ -291,7 +294,8 @@ mod tests {
 
     /// The token with another header or other claims, signed anew by `sign`.
     fn resigned(token: &str, header: &str, claims: Option<&str>, sign: impl Fn(&[u8]) -> Vec<u8>) -> String {
-        let claims = claims.map_or_else(|| token.split('.').nth(1).unwrap().to_owned(), |c| BASE64URL_NOPAD.encode(c.as_bytes()));
+        let claims = claims
+            .map_or_else(|| token.split('.').nth(1).unwrap().to_owned(), |c| BASE64URL_NOPAD.encode(c.as_bytes()));
         let body = format!("{}.{claims}", BASE64URL_NOPAD.encode(header.as_bytes()));
         let signature = BASE64URL_NOPAD.encode(&sign(body.as_bytes()));
         format!("{body}.{signature}")
@@ -343,9 +347,18 @@ mod tests {
         ] {
             assert_eq!(tokens.verify(&resigned(&token, &header, None, ours), NOW), Err(TokenRefused), "{header}");
         }
-        let long = format!(r#"{{"iss":"{0}","aud":"{0}","sub":"{1}","sid":"{2}","iat":{NOW},"exp":{3},"jti":""}}"#,
-            tokens.issuer, ids().0, ids().1, NOW + 86_400);
-        assert_eq!(tokens.verify(&resigned(&token, &good, Some(&long), ours), NOW), Err(TokenRefused), "too long a life");
+        let long = format!(
+            r#"{{"iss":"{0}","aud":"{0}","sub":"{1}","sid":"{2}","iat":{NOW},"exp":{3},"jti":""}}"#,
+            tokens.issuer,
+            ids().0,
+            ids().1,
+            NOW + 86_400
+        );
+        assert_eq!(
+            tokens.verify(&resigned(&token, &good, Some(&long), ours), NOW),
+            Err(TokenRefused),
+            "too long a life"
+        );
         for garbage in ["", ".", "..", "a.b.c", "\u{0}", &"x".repeat(10_000)] {
             assert_eq!(tokens.verify(garbage, NOW), Err(TokenRefused));
         }

@@ -253,5 +253,6 @@ impl Dispatcher for GateDispatcher {
 
 /// There is no such method, or not in this form. The path is not repeated: it is anybody's text.
 pub(crate) fn no_such_method() -> Refusal {
-    Refusal::new(Code::Unimplemented, NO_SUCH_METHOD, "there is no such method").help("`sys help` lists what you may call")
+    Refusal::new(Code::Unimplemented, NO_SUCH_METHOD, "there is no such method")
+        .help("`sys help` lists what you may call")
 }

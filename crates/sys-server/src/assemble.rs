@@ -17,7 +17,10 @@ use sys_edge::{AllowedHosts, Bind, Drained, Limits, Listener};
 use sys_keys::{Entropy, Keyring, SystemEntropy, Unsealer};
 use sys_store::{
     Store,
-    engine::{AnyEngine, redb::{RedbEngine, RedbOptions}},
+    engine::{
+        AnyEngine,
+        redb::{RedbEngine, RedbOptions},
+    },
 };
 use tower::ServiceExt;
 use zeroize::Zeroizing;
@@ -125,14 +128,16 @@ impl Server {
     /// A new one-time setup token in place of older ones, unless there is a superadmin.
     pub async fn new_setup_token(&self) -> anyhow::Result<Option<Zeroizing<String>>> {
         let (identity, entropy) = (self.monitor.identity(), self.monitor.store().entropy().clone());
-        let token = self.monitor.danger_as_server(async |open| identity.danger_new_setup_token(open, entropy.as_ref()).await);
+        let token =
+            self.monitor.danger_as_server(async |open| identity.danger_new_setup_token(open, entropy.as_ref()).await);
         Ok(token.await?.map(|token| token.text()))
     }
 
     /// Serves until `stopped` comes back, then drains.
     pub async fn serve(self, stopped: impl Future<Output = ()>) -> anyhow::Result<Drained> {
         let front = self.monitor.front();
-        let drained = self.listener.serve(tower::service_fn(move |request| answer(front.clone(), request)), stopped).await?;
+        let drained =
+            self.listener.serve(tower::service_fn(move |request| answer(front.clone(), request)), stopped).await?;
         self.monitor.stop().await;
         Ok(drained)
     }

@@ -152,12 +152,11 @@ impl<'a> Unruled<'a> {
 /// Whether an opened record passes a test; for values of which no index has rows this alone decides.
 fn holds(record: &DynamicMessage, test: &TokenTest) -> bool {
     let Some(value) = record.get_field_by_number(test.field) else { return false };
-    let items = value.as_list().unwrap_or(std::slice::from_ref(&*value));
-    let is = |item: &Value, wanted: &TokenValue| match wanted {
-        TokenValue::Exact(wanted) => value_bytes(item) == value_bytes(wanted),
-        TokenValue::WordPrefix(prefix) => item
-            .as_str()
-            .is_some_and(|text| words::normalised_words(text).any(|word| word.starts_with(prefix.as_str()))),
-    };
-    items.iter().any(|item| test.any_of.iter().any(|wanted| is(item, wanted)))
+    test.any_of.iter().any(|wanted| match wanted {
+        TokenValue::Exact(wanted) => value_bytes(&value) == value_bytes(wanted),
+        TokenValue::WordPrefix(prefix) => {
+            let has = |text| words::normalised_words(text).any(|word| word.starts_with(prefix.as_str()));
+            value.as_str().is_some_and(has)
+        }
+    })
 }

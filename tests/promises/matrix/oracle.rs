@@ -30,15 +30,7 @@ impl<'a> Oracle<'a> {
     }
 
     /// Fails if an outcome is not what the rules say.
-    pub(super) fn judge(
-        &self,
-        method: &Method,
-        who: &Who,
-        place: &Place,
-        case: &Case,
-        outcome: &str,
-        now_unix_s: i64,
-    ) {
+    pub(super) fn judge(&self, method: &Method, who: &Who, place: &Place, case: &Case, outcome: &str, now_unix_s: i64) {
         let about = || format!("{} as {}: {}", method.path, who.name, case.body);
         let Some(caller) = &who.caller else {
             assert_eq!(outcome, TOKEN_REFUSED, "a token that is no longer good: {}", about());

@@ -153,9 +153,7 @@ fn membership(method: &str, place: &Place, who: &Who, setting: &Setting) -> Opti
 fn note(method: &str, place: &Place) -> Option<Case> {
     let one = json!({"id": place.note});
     Some(match method {
-        "CreateNote" => {
-            reads(json!({"note": {"orgId": place.org, "projectId": place.project, "title": "another"}}))
-        }
+        "CreateNote" => reads(json!({"note": {"orgId": place.org, "projectId": place.project, "title": "another"}})),
         "GetNote" => reads(one),
         "ListNotes" => lists(json!({"orgId": place.org, "pageSize": 100}), "notes", &place.note),
         "UpdateNote" => reads(json!({"note": {"id": place.note, "title": "a better plan"}, "updateMask": "title"})),

@@ -118,12 +118,7 @@ async fn people(server: &TestServer, world: &World, owner: &Person) -> Vec<Who> 
 }
 
 fn dead(name: &'static str, person: &Person) -> Who {
-    Who {
-        name,
-        client: person.client.clone(),
-        caller: None,
-        refresh_token: person.refresh_token.clone(),
-    }
+    Who { name, client: person.client.clone(), caller: None, refresh_token: person.refresh_token.clone() }
 }
 
 fn alive(name: &'static str, person: &Person, holds: Option<(Role, BindingScope)>) -> Who {
@@ -159,7 +154,8 @@ async fn place(
     let note = owner.call("notes.v1.NoteService/CreateNote", json!({"note": note})).await.text("id");
     let mut invitations = BTreeMap::new();
     for name in names {
-        let email = format!("invited.by.token.{}.{}@example.org", name.replace('@', "."), org.admin.email.replace('@', "."));
+        let email =
+            format!("invited.by.token.{}.{}@example.org", name.replace('@', "."), org.admin.email.replace('@', "."));
         let body = json!({"orgId": org.id, "projectId": project, "email": email, "role": "GUEST"});
         let id = org.admin.call(INVITE, body).await.text("id");
         invitations.insert(*name, (id, server.mailbox().token(&email, "invited").await));

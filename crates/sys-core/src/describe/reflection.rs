@@ -208,11 +208,18 @@ impl Index {
                 .and_then(|file| self.file(file)),
             Some(Question::AllExtensionNumbersOfType(base)) => {
                 let base = base.trim_start_matches('.');
-                let extension_number: Vec<i32> =
-                    self.extensions.keys().filter(|(extended, _)| extended == base).map(|(_, number)| *number).collect();
+                let extension_number: Vec<i32> = self
+                    .extensions
+                    .keys()
+                    .filter(|(extended, _)| extended == base)
+                    .map(|(_, number)| *number)
+                    .collect();
                 let known = !extension_number.is_empty() || self.by_symbol.contains_key(base);
                 known.then(|| {
-                    Answer::ExtensionNumbers(ExtensionNumberResponse { base_type_name: base.to_owned(), extension_number })
+                    Answer::ExtensionNumbers(ExtensionNumberResponse {
+                        base_type_name: base.to_owned(),
+                        extension_number,
+                    })
                 })
             }
             Some(Question::ListServices(_)) => {

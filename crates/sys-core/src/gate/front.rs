@@ -46,7 +46,8 @@ impl fmt::Debug for Front {
 impl Front {
     /// In front of this gate.
     pub fn new(gate: Arc<Gate>) -> Self {
-        let deadlines = DeadlinePolicy::new().with_max(MAX_CALL).with_default_timeout(MAX_CALL).with_enforce_on_streams(true);
+        let deadlines =
+            DeadlinePolicy::new().with_max(MAX_CALL).with_default_timeout(MAX_CALL).with_enforce_on_streams(true);
         let rpc = ConnectRpcService::new(GateDispatcher(gate.clone())).with_deadline_policy(deadlines);
         Self { gate, rpc }
     }
@@ -119,9 +120,7 @@ async fn drain<B: Body<Data = Bytes>>(body: B) {
 fn jwks(keys: String) -> Response<FrontBody> {
     let mut response = Response::new(Either::Right(Full::new(Bytes::from(keys))));
     *response.status_mut() = StatusCode::OK;
-    response
-        .headers_mut()
-        .insert(header::CONTENT_TYPE, header::HeaderValue::from_static("application/jwk-set+json"));
+    response.headers_mut().insert(header::CONTENT_TYPE, header::HeaderValue::from_static("application/jwk-set+json"));
     response
 }
 

@@ -44,7 +44,8 @@ pub(super) async fn serve(call: &Call, serve: &Serve, request: &DynamicMessage) 
             let etag = table.record().etag.as_ref().and_then(|field| text_at(&new, field));
             let change = Change::parse(table, &mask_paths(request, mask), new)?;
             let permit = permit(call, &mut confined, Verb::Update, id).await?;
-            let written = confined.update(permit, &change, etag.as_deref()).await.map_err(|refused| within(refused.into()))?;
+            let written =
+                confined.update(permit, &change, etag.as_deref()).await.map_err(|refused| within(refused.into()))?;
             crate::host::validate_result(&mut open, method, table, id, &written.fields).await.map_err(within)?;
             call.note(|subject| subject.grant = Some(written.grant));
             Ok(written.view.into_message())
@@ -102,9 +103,8 @@ fn list_request(shape: &Shape, request: &DynamicMessage) -> Result<ListRequest, 
     let Shape::List { org, project, filter, order_by, page_size, page_token, .. } = shape else {
         return Err(Refusal::internal("a list of another shape"));
     };
-    let text = |field: &Option<FieldDescriptor>| {
-        field.as_ref().and_then(|field| text_at(request, field)).unwrap_or_default()
-    };
+    let text =
+        |field: &Option<FieldDescriptor>| field.as_ref().and_then(|field| text_at(request, field)).unwrap_or_default();
     Ok(ListRequest {
         org_id: text(org),
         project_id: text(project),

@@ -100,7 +100,10 @@ async fn a_stream_shows_nothing_more_once_its_session_has_ended() {
     let nobody = Identified { caller: bed.gate().anonymous.clone(), epoch: None, source: None };
     let shown = bed.gate().shown_to(&identified).await.unwrap();
     assert!(!Arc::ptr_eq(&shown, &bed.gate().shown_to(&nobody).await.unwrap()), "nobody may not enter");
-    assert!(Arc::ptr_eq(&shown, &bed.gate().shown_to(&identified).await.unwrap()), "made once for all who see the same");
+    assert!(
+        Arc::ptr_eq(&shown, &bed.gate().shown_to(&identified).await.unwrap()),
+        "made once for all who see the same"
+    );
     bed.end_session(&known.claims).await;
     let refusal = bed.gate().shown_to(&identified).await.map(drop).unwrap_err();
     assert_eq!(refusal.code, Code::Unauthenticated);
@@ -146,7 +149,8 @@ async fn no_body_is_read_for_who_is_refused_and_no_text_of_a_stranger_is_kept() 
         (format!("/x/../{METHODS}/Pass"), None, 404),
     ] {
         let read = Arc::new(AtomicBool::new(false));
-        let mut request = Request::post(&path).version(Version::HTTP_2).header(header::CONTENT_TYPE, "application/json");
+        let mut request =
+            Request::post(&path).version(Version::HTTP_2).header(header::CONTENT_TYPE, "application/json");
         if let Some(token) = token {
             request = request.header(header::AUTHORIZATION, format!("Bearer {token}"));
         }

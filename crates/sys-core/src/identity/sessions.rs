@@ -24,6 +24,9 @@ impl Identity {
         let token = self.0.refresh.parse(token).map_err(|_| token_refused())?;
         let mut turn = self.turn(call).await?;
         let done = turn.refresh_session(self, &token).await;
+        if let Ok(signed_in) = &done {
+            call.note(|subject| subject.records.push(signed_in.account.record()));
+        }
         turn.end(call, done).await
     }
 

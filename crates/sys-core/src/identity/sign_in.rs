@@ -115,6 +115,10 @@ impl Identity {
         let found = turn.find_one(Principal::EMAIL, email.as_str()).await;
         // Not held while the password is hashed.
         let found = turn.end(call, found).await?;
+        if let Some(principal) = &found {
+            // The audit leaf names the account that somebody knocks at, let in or not.
+            call.note(|subject| subject.records.push(principal.id));
+        }
         let stored = found.as_ref().map(|kept| kept.row.password_phc.clone()).filter(|phc| !phc.is_empty());
         let right = self.0.passwords.verify(password, stored.map(StoredPassword::from_phc)).await?;
         let Some(principal) = found.filter(|_| right) else { return Err(login_refused()) };

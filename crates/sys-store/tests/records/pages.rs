@@ -185,3 +185,16 @@ async fn orders_follow_values_and_unset_comes_first() {
     check("due_time, code", "cbeda").await;
     check("priority desc, code", "deacb").await;
 }
+
+#[tokio::test]
+async fn a_record_has_one_id() {
+    let (world, table, user, request) = set_up(1).await;
+    let orgs = world.directory.table(0).unwrap();
+    let org = world.orgs[0].record();
+    assert!(world.get(orgs, &user, org).await.is_some());
+    assert!(world.get(orgs, &user, RecordId { org: world.orgs[0].tag(), ..org }).await.is_none());
+    let task = world.list(&table, &user, &request).await.unwrap().views[0].id();
+    for org in [OrgTag::GLOBAL, world.orgs[1].tag()] {
+        assert!(world.get(&table, &user, RecordId { org, ..task }).await.is_none());
+    }
+}

@@ -324,3 +324,41 @@ async fn an_etag_outlives_a_rotation_of_keys() {
     let weight = message(&set.table, &[("weight", Value::I32(4))]);
     set.world.update(&set.table, &set.owner, set.task, &[], weight, Some(&etag)).await.expect("the same view");
 }
+
+#[tokio::test]
+async fn what_is_too_large_to_index_or_to_keep_is_refused_whole() {
+    let world = World::new(Kind::Memory).await;
+    let (notes, tasks) = (world.notes().await, world.tasks().await);
+    let user = caller(1, vec![world.at_project(Role::User, 0)]);
+    let words = |count: usize| (0..count).map(|word| format!("{word:02x} ")).collect::<String>();
+    for (count, fits) in [(200, true), (600, false)] {
+        // Each word has one beginning of its own.
+        let note = world.task(&notes, 0, &[("title", text(&words(count)))]);
+        let created = world.create(&notes, &user, note).await.map(drop).map_err(|error| kind(&error));
+        assert_eq!(created, if fits { Ok(()) } else { Err("invalid title".to_owned()) });
+    }
+    for (bytes, fits) in [(1_000_000, true), (1 << 20, false)] {
+        let task = world.task(&tasks, 0, &[("kind", text(&"x".repeat(bytes)))]);
+        let created = world.create(&tasks, &user, task).await.map(drop).map_err(|error| kind(&error));
+        assert_eq!(created, if fits { Ok(()) } else { Err("invalid Task".to_owned()) });
+    }
+    for table in [&notes, &tasks] {
+        let find = sys_store::Find::all(world.orgs[0].tag());
+        assert_eq!(world.begin().await.danger_unruled(table).find(&find).await.unwrap().len(), 1);
+    }
+}
+
+#[tokio::test]
+async fn a_field_that_its_maker_may_not_write_cannot_be_given_at_creation() {
+    let rule = "verdict = 16 [(sys.policy.v1.field) = { write: { owner: true } }]";
+    let text_of = TASKS.replace(rule, "verdict = 16 [(sys.policy.v1.field) = { write: { role: ADMIN at: PROJECT } }]");
+    assert_ne!(text_of, TASKS);
+    let world = World::new(Kind::Memory).await;
+    let table = world.load_tasks(&text_of).await.unwrap();
+    let user = caller(1, vec![world.at_project(Role::User, 0)]);
+    let admin = caller(2, vec![world.at_project(Role::Admin, 0)]);
+    let given = || world.task(&table, 0, &[("verdict", text("good"))]);
+    assert_eq!(refusal(world.create(&table, &user, given()).await), "denied verdict");
+    world.create(&table, &user, world.task(&table, 0, &[])).await.expect("without it");
+    world.create(&table, &admin, given()).await.expect("his to write");
+}

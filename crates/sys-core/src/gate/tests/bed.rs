@@ -159,7 +159,8 @@ impl Bed {
     }
 
     pub(super) fn request_from(&self, method: &str, token: Option<&str>, source: IpAddr) -> Request<Full<Bytes>> {
-        let mut request = Request::post(format!("/{METHODS}/{method}")).header(header::CONTENT_TYPE, "application/json");
+        let mut request =
+            Request::post(format!("/{METHODS}/{method}")).header(header::CONTENT_TYPE, "application/json");
         if let Some(token) = token {
             request = request.header(header::AUTHORIZATION, format!("Bearer {token}"));
         }
