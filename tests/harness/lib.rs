@@ -3,6 +3,13 @@
 //!
 //! What must never happen here: a sleep for a fixed time, or a way into the server that a stranger has not.
 
+#![allow(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a harness is test code: a broken expectation fails the test that it serves"
+)]
+
 mod answer;
 mod client;
 mod golden;

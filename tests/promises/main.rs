@@ -1,5 +1,13 @@
 //! The promises, each tested over the wire against a real server, and named after what must not happen.
 
+#![allow(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "test code: the setting for tests does not reach functions beside them"
+)]
+
 mod accounts;
 mod bad_input;
 mod concurrency;

@@ -41,8 +41,9 @@ use sys_keys::Entropy;
 use sys_policy::{BindingScope, Caller, GrantNo};
 use sys_store::{
     Open, Store,
-    engine::{CommitError, CommitVersion},
+    engine::{CommitError, CommitVersion, EngineError},
 };
+use tokio::task::JoinError;
 
 /// How often a call runs before it answers ABORTED: conflicts are rare, and the tenth in a row is no accident.
 const MAX_ATTEMPTS: u32 = 10;
@@ -324,9 +325,7 @@ impl Gate {
         let committed = if effects.is_empty() && changed_identities.is_empty() {
             open.commit().await
         } else {
-            self.commit_and_tell(open, changed_identities)
-                .await
-                .map_err(|error| Attempt::Refused(Refusal::internal(error)))?
+            self.commit_and_tell(open, changed_identities).await
         };
         match committed {
             Ok(_) => Ok(()),
@@ -341,16 +340,17 @@ impl Gate {
         &self,
         open: Open,
         changed_identities: Vec<AccountId>,
-    ) -> Result<Result<CommitVersion, CommitError>, tokio::task::JoinError> {
+    ) -> Result<CommitVersion, CommitError> {
         let (callers, bell) = (self.callers.clone(), self.outbox_bell.clone());
-        tokio::spawn(async move {
+        let committing = tokio::spawn(async move {
             let committed = open.commit().await;
             // Also after an error: what is not known to have failed may have happened.
             changed_identities.iter().for_each(|account| callers.forget(*account));
             bell.notify_one();
             committed
-        })
-        .await
+        });
+        let died = |error: JoinError| CommitError::Unknown(EngineError::Failed { cause: error.to_string() });
+        committing.await.unwrap_or_else(|error| Err(died(error)))
     }
 }
 

@@ -58,7 +58,7 @@ pub enum BindError {
         addr: SocketAddr,
     },
     /// The system refused the port.
-    #[error("cannot listen on {addr}")]
+    #[error("cannot listen on {addr}; if another server is there, stop it or name another port")]
     Socket {
         /// The address that was asked for.
         addr: SocketAddr,
