@@ -34,10 +34,12 @@ impl Mailbox {
         self.about(to, subject).len()
     }
 
-    /// Waits for the next mail to this address, whatever it says, behind the `seen` first; gives back its subject.
-    pub async fn subject_after(&self, to: &str, seen: usize) -> String {
-        eventually(&format!("a mail to {to}"), async || self.mails_to(to).get(seen).map(|mail| header(mail, "Subject")))
-            .await
+    /// Waits until so many mails with these words in the subject have come to this address.
+    pub async fn arrived(&self, to: &str, subject: &str, count: usize) {
+        eventually(&format!("{count} mails to {to} about {subject}"), async || {
+            (self.count(to, subject) >= count).then_some(())
+        })
+        .await;
     }
 
     fn about(&self, to: &str, subject: &str) -> Vec<String> {

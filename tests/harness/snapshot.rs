@@ -30,7 +30,8 @@ struct File {
 impl Snapshot {
     /// Stops a server, and keeps what it leaves.
     pub async fn of(server: TestServer) -> Self {
-        let taken_unix_s = server.now_unix_s();
+        // The next whole second: the time of a copy must not lie before what it remembers.
+        let taken_unix_s = server.now_unix_s() + 1;
         let data_dir = server.data_dir().to_owned();
         let _kept = server.stop().await;
         let mut files = Vec::new();

@@ -87,7 +87,7 @@ async fn the_organisation_comes_in_whole_and_once() {
     assert_eq!(orgs["orgs"].as_array().unwrap().len(), 3 + 2);
     assert!(!named(&orgs, "orgs", ORG)["logo"].as_str().unwrap().is_empty());
     for (creator, invitations) in CREATORS {
-        server.mailbox().subject_after(creator, invitations - 1).await;
+        server.mailbox().arrived(creator, "You are invited", invitations).await;
         assert_eq!(server.mailbox().count(creator, "You are invited"), invitations, "{creator}");
     }
 

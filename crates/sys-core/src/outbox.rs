@@ -95,7 +95,6 @@ pub(crate) async fn work(store: Store, clock: Clock, bell: Arc<Notify>, send: Se
                 bell.notified().await;
             }
             Err(error) => {
-                eprintln!("OUTBOX {error} {:?}", std::time::SystemTime::now());
                 tracing::warn!(%error, retry_s = wait.as_secs(), "not all that is in the outbox could be carried out");
                 tokio::select! {
                     () = tokio::time::sleep(wait) => {}

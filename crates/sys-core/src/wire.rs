@@ -1,4 +1,5 @@
-//! The seam to the RPC library: bytes in, bytes out. Nothing of `connectrpc` is known beyond this module.
+//! The seam to the RPC library: bytes in, bytes out. `connectrpc` is known here, in [`crate::gate::Front`], which stands
+//! before it, and in the answers to reflection; no handler and no rule sees a type of it.
 //!
 //! What lives here: how a refusal looks on the wire, how a request becomes a message and a message a response, and the
 //! [`Dispatcher`] through which gRPC, gRPC-Web and Connect reach the gate.
