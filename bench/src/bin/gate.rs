@@ -77,7 +77,8 @@ impl Dispatcher for Bare {
 
 /// Serves the gate on one port and the bare server on another; which of them works is the load's choice.
 async fn serve(dir: std::path::PathBuf) -> anyhow::Result<()> {
-    let file = dir.join("organisation.yaml");
+    // Beside the data directory, which the server makes.
+    let file = dir.with_extension("yaml");
     std::fs::write(&file, ORGANISATION)?;
     let config = sys_bench::server_config(&dir);
     let server = sys_server::Server::start(config, Vec::new()).await?;

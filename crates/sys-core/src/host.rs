@@ -30,6 +30,9 @@ const VALIDATION_PACKAGE: &str = "buf.validate";
 /// Violations that are told. A request may have thousands, while gRPC has room for some kilobytes in its trailers.
 const MAX_VIOLATIONS: usize = 16;
 
+/// A message of any type, packed into bytes.
+const ANY: &str = "google.protobuf.Any";
+
 /// A module that is loaded.
 pub struct LoadedModule {
     pub(crate) contract: Arc<Contract>,
@@ -66,7 +69,7 @@ impl fmt::Debug for LoadedMethod {
 impl LoadedMethod {
     /// The contract's words on it.
     pub(crate) fn method(&self) -> &Method {
-        // INVARIANT: the two numbers were counted off this very contract in `methods_of`.
+        // INVARIANT: the two numbers were counted off this very contract in `pair`.
         #[allow(clippy::indexing_slicing, reason = "INVARIANT: see above")]
         &self.module.contract.services[self.service].methods[self.method]
     }
@@ -109,6 +112,14 @@ pub enum ModuleError {
     /// A method has neither `serve` nor a handler.
     #[error("{path} ({place}): no handler stands ready for it; write `serve` in its option, or register a handler")]
     NoHandler {
+        /// The method.
+        path: String,
+        /// Where it is declared.
+        place: String,
+    },
+    /// A handler's answer could hold a record that the gate cannot see, and so not redact.
+    #[error("{path} ({place}): its answer holds a {ANY}, in which no record can be redacted; name the message type")]
+    Opaque {
         /// The method.
         path: String,
         /// Where it is declared.
@@ -172,12 +183,14 @@ impl Host {
         let rules = Arc::new(Rules::compile(&contract)?);
         refuse_taken(&contract, &self.table.load())?;
         let validator = validator_of(&contract)?;
+        let paired = pair(&contract, &rules, &mut handlers)?;
+        if let Some(path) = handlers.left_over().next() {
+            return Err(ModuleError::ExtraHandler { path: path.to_owned(), module: contract.module.clone() });
+        }
+        // Last, since it is kept: what a store has loaded once is what later versions are held against.
         let tables = self.store.load(contract.clone(), rules.clone()).await?;
         let module = Arc::new(LoadedModule { contract, tables, validator });
-        let loaded = methods_of(&module, &rules, &mut handlers)?;
-        if let Some(path) = handlers.left_over().next() {
-            return Err(ModuleError::ExtraHandler { path: path.to_owned(), module: module.contract.module.clone() });
-        }
+        let loaded: Vec<_> = paired.into_iter().map(|method| Arc::new(method.of(module.clone()))).collect();
         self.table.rcu(|table| {
             let mut methods = table.methods.clone();
             methods.extend(loaded.iter().map(|method| (method.path().to_owned(), method.clone())));
@@ -220,34 +233,51 @@ impl LoadedModule {
     }
 }
 
-fn methods_of(
-    module: &Arc<LoadedModule>,
-    rules: &Rules,
-    handlers: &mut Handlers,
-) -> Result<Vec<Arc<LoadedMethod>>, ModuleError> {
-    let mut loaded = Vec::new();
-    for (service_index, service) in module.contract.services.iter().enumerate() {
+/// A method with what stands behind it, before its module is loaded.
+struct Paired {
+    service: usize,
+    method: usize,
+    rules: Arc<MethodRules>,
+    handle: Option<Handle>,
+    answers_records: bool,
+    is_validated: bool,
+}
+
+impl Paired {
+    fn of(self, module: Arc<LoadedModule>) -> LoadedMethod {
+        let Self { service, method, rules, handle, answers_records, is_validated } = self;
+        LoadedMethod { module, service, method, rules, handle, answers_records, is_validated }
+    }
+}
+
+/// Finds for each method of a contract what serves it.
+fn pair(contract: &Contract, rules: &Rules, handlers: &mut Handlers) -> Result<Vec<Paired>, ModuleError> {
+    let is_record = |message: &MessageDescriptor| contract.records.iter().any(|record| record.message == *message);
+    let is_any = |message: &MessageDescriptor| message.full_name() == ANY;
+    let mut paired = Vec::new();
+    for (service_index, service) in contract.services.iter().enumerate() {
         for (method_index, method) in service.methods.iter().enumerate() {
-            let handle = if method.serve.is_some() { None } else { handlers.take(&method.path) };
+            let (path, place) = (method.path.clone(), method.place.to_string());
+            let (input, output) = (method.descriptor.input(), method.descriptor.output());
+            let handle = if method.serve.is_some() { None } else { handlers.take(&path) };
             if method.serve.is_none() && handle.is_none() {
-                return Err(ModuleError::NoHandler { path: method.path.clone(), place: method.place.to_string() });
+                return Err(ModuleError::NoHandler { path, place });
             }
-            let compiled = rules.method(&method.path).cloned();
-            let compiled = compiled.ok_or_else(|| ModuleError::NoRules { path: method.path.clone() })?;
-            let is_record =
-                |message: &MessageDescriptor| module.contract.records.iter().any(|record| record.message == *message);
-            loaded.push(Arc::new(LoadedMethod {
-                module: module.clone(),
+            if handle.is_some() && holds(&output, &is_any, &mut BTreeSet::new()) {
+                return Err(ModuleError::Opaque { path, place });
+            }
+            let rules = rules.method(&path).cloned().ok_or(ModuleError::NoRules { path })?;
+            paired.push(Paired {
                 service: service_index,
                 method: method_index,
-                rules: compiled,
+                rules,
                 handle,
-                answers_records: holds(&method.descriptor.output(), &is_record, &mut BTreeSet::new()),
-                is_validated: holds(&method.descriptor.input(), &has_validation_rule, &mut BTreeSet::new()),
-            }));
+                answers_records: holds(&output, &is_record, &mut BTreeSet::new()),
+                is_validated: holds(&input, &has_validation_rule, &mut BTreeSet::new()),
+            });
         }
     }
-    Ok(loaded)
+    Ok(paired)
 }
 
 /// Whether a message of such a type can stand anywhere in a message of this type, itself included.

@@ -19,6 +19,11 @@ fn main() -> ExitCode {
     let filter = EnvFilter::try_from_env("SYS_LOG").unwrap_or_else(|_| EnvFilter::new("warn,sys_server=info"));
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_target(false);
     log.with_ansi(io::stderr().is_terminal()).init();
+    // The place alone: a panic's text may hold what somebody wrote.
+    std::panic::set_hook(Box::new(|panic| {
+        let place = panic.location().map(ToString::to_string).unwrap_or_default();
+        tracing::error!(place, "a task failed: this is a fault of the server");
+    }));
     let Command::Run(run) = options.command;
     match serve(*run) {
         Ok(()) => ExitCode::SUCCESS,

@@ -3,7 +3,13 @@
 mod bed;
 
 use super::{Identified, callers::TokenHash};
-use crate::{refusal::Code, throttle::Rates, token::TokenSecret};
+use crate::{
+    host::ModuleError,
+    module::{Handlers, Module},
+    refusal::Code,
+    throttle::Rates,
+    token::TokenSecret,
+};
 use bed::{Answer, Bed, METHODS};
 use bytes::Bytes;
 use futures_util::FutureExt;
@@ -19,7 +25,11 @@ use std::{
     task::{Context, Poll},
     time::Duration,
 };
-use sys_contract::id::OrgTag;
+use sys_contract::{
+    id::OrgTag,
+    load::{Origin, SourceFile, load},
+    model::Contract,
+};
 use sys_store::SystemKind;
 
 /// Longer than anything here takes that does not hang.
@@ -250,4 +260,36 @@ impl Answer {
         let code = json["code"].as_str().unwrap_or_default().to_owned();
         Self { status, code, text }
     }
+}
+
+#[tokio::test]
+async fn an_answer_that_hides_its_type_does_not_load() {
+    struct Opaque(Arc<Contract>);
+    impl Module for Opaque {
+        fn contract(&self) -> Arc<Contract> {
+            self.0.clone()
+        }
+
+        fn register(self: Arc<Self>, handlers: &mut Handlers) {
+            handlers.unary("opaque.v1.OpaqueService/Show", async |_, ()| Ok(()));
+        }
+    }
+    let contract = |hidden: &str| {
+        let text = format!(
+            r#"syntax = "proto3"; package opaque.v1;
+            import "google/protobuf/any.proto"; import "sys/policy/v1/policy.proto";
+            service OpaqueService {{ rpc Show(ShowRequest) returns (ShowResponse) {{ option (sys.policy.v1.method_allow) = {{public: true}}; }} }}
+            message ShowRequest {{ google.protobuf.Any asked = 1; }}
+            message ShowResponse {{ message Inner {{ repeated {hidden} items = 1; }} Inner inner = 1; }}"#
+        );
+        let source = SourceFile { path: "opaque/v1/opaque.proto".to_owned(), text };
+        Arc::new(load("opaque", Origin::Uploaded, &[source]).unwrap())
+    };
+    let bed = Bed::new().await;
+    let refused = bed.monitor().host().load(Arc::new(Opaque(contract("google.protobuf.Any")))).await.unwrap_err();
+    assert!(
+        matches!(&refused, ModuleError::Opaque { path, .. } if path == "opaque.v1.OpaqueService/Show"),
+        "{refused}"
+    );
+    bed.monitor().host().load(Arc::new(Opaque(contract("string")))).await.unwrap();
 }
