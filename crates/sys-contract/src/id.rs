@@ -108,9 +108,12 @@ impl RecordId {
         if rest.len() != BASE32_CHARS {
             return Err(IdError::Encoding { expected: prefix.to_owned() });
         }
-        let bytes = BASE32.decode(rest.as_bytes()).map_err(|_| IdError::Encoding { expected: prefix.to_owned() })?;
-        let bytes = bytes.try_into().map_err(|_| IdError::Encoding { expected: prefix.to_owned() })?;
-        Ok(Self::from_bytes(bytes))
+        // INVARIANT: BASE32_CHARS characters decode to RECORD_ID_BYTES bytes, so that the lengths match.
+        let mut bytes = [0; RECORD_ID_BYTES];
+        match BASE32.decode_mut(rest.as_bytes(), &mut bytes) {
+            Ok(_) => Ok(Self::from_bytes(bytes)),
+            Err(_) => Err(IdError::Encoding { expected: prefix.to_owned() }),
+        }
     }
 }
 
