@@ -62,6 +62,7 @@ async fn created(world: &World) -> Value {
 /// What a call over gRPC came to: the status, and the message if there is one.
 async fn over_grpc(client: &Client, path: &str, request: &impl Message) -> (String, Option<Note>, HeaderMap) {
     let raw = client.grpc(path, &request.encode_to_vec()).await;
+    assert!(!raw.headers.contains_key("grpc-status"), "the status stands once, with its details: {:?}", raw.headers);
     assert_eq!(raw.status, 200, "gRPC tells its status in the trailers");
     // An answer without a body has its trailers where the headers are.
     let trailers = if raw.trailers.is_empty() { raw.headers } else { raw.trailers };

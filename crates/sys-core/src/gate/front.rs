@@ -82,12 +82,22 @@ where
                     if head.version < Version::HTTP_2 {
                         drain(body).await;
                     }
-                    return Ok(response.map(Either::Left));
+                    return Ok(with_status_at_its_end(response));
                 }
             }
-            Ok(rpc.call(Request::from_parts(head, body)).await?.map(Either::Left))
+            Ok(with_status_at_its_end(rpc.call(Request::from_parts(head, body)).await?))
         })
     }
+}
+
+/// The RPC library sends the status of a failed gRPC call in the headers and again, with its details, in the trailers. Clients
+/// that look at the headers first take that for an answer of headers alone, and lose the reason.
+fn with_status_at_its_end(mut response: Response<ConnectRpcBody>) -> Response<FrontBody> {
+    if !response.body().is_end_stream() {
+        response.headers_mut().remove("grpc-status");
+        response.headers_mut().remove("grpc-message");
+    }
+    response.map(Either::Left)
 }
 
 /// A request that is let in, by what it leads to.
