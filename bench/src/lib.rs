@@ -86,7 +86,7 @@ pub fn size(path: &Path) -> u64 {
     fs::metadata(path).map(|metadata| metadata.len()).unwrap_or(0)
 }
 
-/// A server over this directory with the notes module.
+/// A server over this directory with the notes module, and with notes that have no field rule.
 pub fn server_config(dir: &Path) -> sys_server::Config {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the workspace");
     sys_server::Config {
@@ -94,7 +94,7 @@ pub fn server_config(dir: &Path) -> sys_server::Config {
         listen: ([127, 0, 0, 1], 0).into(),
         issuer: None,
         unsealer: sys_keys::Unsealer::DangerKeyFile(dir.join("danger-master.key")),
-        modules: vec![root.join("modules/mod-notes")],
+        modules: vec![root.join("modules/mod-notes"), root.join("bench/modules/mod-plain")],
         mailing: sys_server::Mailing::DataDir,
         mail_from: "sys@localhost".to_owned(),
         allow_org_create: false,

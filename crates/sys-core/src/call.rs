@@ -96,6 +96,15 @@ pub(crate) struct Finished {
     pub(crate) changed_identities: Vec<AccountId>,
 }
 
+impl Finished {
+    /// Whether the call leaves anything behind.
+    pub(crate) fn wrote(&self) -> bool {
+        self.open.as_ref().is_some_and(Open::has_writes)
+            || !self.effects.is_empty()
+            || !self.changed_identities.is_empty()
+    }
+}
+
 impl fmt::Debug for Call {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Call")

@@ -21,7 +21,7 @@ use crate::{
     call::{Call, Finished},
     clock::Clock,
     describe::Shown,
-    epoch,
+    epoch::{self, Epoch},
     host::{Host, LoadedMethod},
     identity::Identity,
     outbox,
@@ -84,7 +84,7 @@ impl Permit {
 #[derive(Debug, Clone)]
 pub(crate) struct Identified {
     pub(crate) caller: Arc<Caller>,
-    pub(crate) epoch: Option<u64>,
+    pub(crate) epoch: Option<Epoch>,
     pub(crate) source: Option<IpAddr>,
 }
 
@@ -148,8 +148,10 @@ impl Gate {
     pub(crate) async fn unary(&self, admitted: Admitted, body: Bytes, format: CodecFormat) -> Result<Bytes, Refusal> {
         let Admitted { identified, method } = admitted;
         let deadline = Duration::from_millis(u64::from(method.method().deadline_ms));
-        // A handler that panics loses its transaction with its call, and what it left elsewhere is a cache at most.
-        let attempts = AssertUnwindSafe(self.attempts(&method, identified, body, format)).catch_unwind();
+        // A handler that panics loses its transaction with its call, and what it left elsewhere is a cache at most. In a
+        // box, as is what few calls come to: a future of kilobytes would be copied by each of those around it.
+        let attempts = Box::pin(self.attempts(&method, identified, body, format));
+        let attempts = AssertUnwindSafe(attempts).catch_unwind();
         match tokio::time::timeout(deadline, attempts).await {
             Ok(Ok(answer)) => answer,
             Ok(Err(_)) => Err(Refusal::internal(format!("{} panicked", method.path()))),
@@ -189,7 +191,7 @@ impl Gate {
                 Attempt::Answer(answer) => return Ok(answer),
                 Attempt::Refused(refusal) => return Err(refusal),
                 Attempt::Again => {}
-                Attempt::Stale => identified = self.reload(method, identified).await?,
+                Attempt::Stale => identified = Box::pin(self.reload(method, identified)).await?,
             }
         }
         Err(Refusal::new(Code::Aborted, "CONFLICT", "too many calls changed the same records at the same time")
@@ -227,7 +229,7 @@ impl Gate {
         }
         let claims = self.access.verify(token, now.unix_s).map_err(|_| Refusal::token_refused())?;
         let as_of = self.callers.as_of();
-        let known = self.load_known(claims).await?;
+        let known = Box::pin(self.load_known(claims)).await?;
         self.callers.put(hash, known.clone(), as_of);
         Ok(known)
     }
@@ -298,14 +300,16 @@ impl Gate {
 
     /// Commits a call, refused or not, with its audit leaf, its effects and its epochs.
     async fn commit(&self, call: &Call, finished: Finished, refused: Option<&Refusal>) -> Result<(), Attempt> {
-        let Finished { open, effects, changed_identities } = finished;
         let method = call.method().method();
-        let wrote =
-            open.as_ref().is_some_and(Open::has_writes) || !effects.is_empty() || !changed_identities.is_empty();
-        if !(wrote || method.audit_full || method.sign_in || refused.is_some()) {
+        if !(finished.wrote() || method.audit_full || method.sign_in || refused.is_some()) {
             // What was read is the truth of one moment: there is nothing to validate.
             return Ok(());
         }
+        Box::pin(self.commit_writes(call, finished, refused)).await
+    }
+
+    async fn commit_writes(&self, call: &Call, finished: Finished, refused: Option<&Refusal>) -> Result<(), Attempt> {
+        let Finished { open, effects, changed_identities } = finished;
         let prepared = async {
             let mut open = match open {
                 Some(open) => open,
@@ -377,8 +381,8 @@ async fn begin(call: &Call, identified: &Identified) -> Result<bool, Refusal> {
 /// Reads the account's epoch into the transaction: if it is the one that the caller was loaded in, his bindings and
 /// session are what they were, and stay so until the commit.
 async fn still_the_same(open: &mut Open, identified: &Identified) -> Result<bool, Refusal> {
-    let (Some(account), Some(expected)) = (identified.caller.account(), identified.epoch) else { return Ok(true) };
-    Ok(epoch::read(open, account).await? == expected)
+    let (Some(account), Some(expected)) = (identified.caller.account(), &identified.epoch) else { return Ok(true) };
+    Ok(epoch::read(open, account).await? == *expected)
 }
 
 /// A method with logic: authorized on its target, handled, redacted.

@@ -25,6 +25,8 @@ use std::{fmt, sync::Arc};
 const NO_SUCH_METHOD: &str = "NO_SUCH_METHOD";
 /// The domain of our reasons (AIP-193).
 const ERROR_DOMAIN: &str = "sys";
+/// What most answers take, so that their buffer rarely grows.
+const USUAL_ANSWER_BYTES: usize = 512;
 
 /// google.rpc.ErrorInfo, field numbers as published.
 #[derive(Clone, PartialEq, Message)]
@@ -143,7 +145,12 @@ pub(crate) fn encode(message: &DynamicMessage, format: CodecFormat) -> Result<By
             message.serialize_with_options(&mut json, &SerializeOptions::new()).map_err(Refusal::internal)?;
             Ok(json.into_inner().into())
         }
-        _ => Ok(message.encode_to_vec().into()),
+        _ => {
+            // `encode_to_vec` would go over all fields once more to count the bytes.
+            let mut bytes = Vec::with_capacity(USUAL_ANSWER_BYTES);
+            message.encode_raw(&mut bytes);
+            Ok(bytes.into())
+        }
     }
 }
 

@@ -4,6 +4,10 @@
 //! The bytes are on disk only through keyed hashes; a change here means a new [`crate::catalog::INDEX_FORMAT`].
 
 use prost_reflect::{DynamicMessage, FieldDescriptor, MapKey, Value};
+use std::borrow::Cow;
+
+/// What most records take, so that the buffer rarely grows.
+const USUAL_BYTES: usize = 512;
 
 /// The bytes of a value: a type tag, then the value.
 pub(crate) fn value_bytes(value: &Value) -> Vec<u8> {
@@ -12,11 +16,43 @@ pub(crate) fn value_bytes(value: &Value) -> Vec<u8> {
     bytes
 }
 
-/// The bytes of a message: its populated fields by number. Unknown fields are not part of it.
-pub(crate) fn message_bytes(message: &DynamicMessage) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    push_message(&mut bytes, message);
+/// The bytes of a message: its populated fields by number. Unknown fields are not part of it. `fields` are those of its type,
+/// by number: the caller has them at hand, and to look them up anew costs more than all the rest.
+pub(crate) fn message_bytes(message: &DynamicMessage, fields: &[FieldDescriptor]) -> Vec<u8> {
+    let populated: Vec<_> = fields.iter().filter_map(|field| Some((field, populated(message, field)?))).collect();
+    let mut bytes = Vec::with_capacity(USUAL_BYTES);
+    push_count(&mut bytes, populated.len());
+    for (field, value) in populated {
+        bytes.extend_from_slice(&field.number().to_be_bytes());
+        push_value(&mut bytes, value);
+    }
     bytes
+}
+
+/// The value of a field that [`DynamicMessage::has_field`] says is there, without making a default to compare it with.
+fn populated<'a>(message: &'a DynamicMessage, field: &FieldDescriptor) -> Option<&'a Value> {
+    match message.get_field(field) {
+        Cow::Borrowed(value) if field.supports_presence() || !is_default(value) => Some(value),
+        Cow::Borrowed(_) | Cow::Owned(_) => None,
+    }
+}
+
+/// Whether this is what a field without presence holds when nobody has set it.
+fn is_default(value: &Value) -> bool {
+    match value {
+        Value::Bool(value) => !value,
+        Value::I32(value) | Value::EnumNumber(value) => *value == 0,
+        Value::I64(value) => *value == 0,
+        Value::U32(value) => *value == 0,
+        Value::U64(value) => *value == 0,
+        Value::F32(value) => *value == 0.0,
+        Value::F64(value) => *value == 0.0,
+        Value::String(value) => value.is_empty(),
+        Value::Bytes(value) => value.is_empty(),
+        Value::Message(_) => false,
+        Value::List(values) => values.is_empty(),
+        Value::Map(entries) => entries.is_empty(),
+    }
 }
 
 /// Whether a field says the same in two messages. Unset and default differ where the field has presence.
@@ -105,10 +141,15 @@ fn of_key(key: &MapKey) -> Value {
     }
 }
 
-/// Removes unknown fields at every depth: they survive in stored records only.
-pub(crate) fn drop_unknown(message: &mut DynamicMessage) {
+/// Removes unknown fields of a message itself.
+pub(crate) fn drop_unknown_at_top(message: &mut DynamicMessage) {
     // Each is removed as the iterator goes over it.
     message.take_unknown_fields().for_each(drop);
+}
+
+/// Removes unknown fields at every depth: they survive in stored records only.
+pub(crate) fn drop_unknown(message: &mut DynamicMessage) {
+    drop_unknown_at_top(message);
     for (_, value) in message.fields_mut() {
         drop_unknown_in(value);
     }

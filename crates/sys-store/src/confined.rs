@@ -196,7 +196,7 @@ impl<'a> Confined<'a> {
 
     fn redacted(&self, stored: Stored) -> View {
         let hidden = self.hidden(&stored);
-        View::redacted(stored, &hidden)
+        View::redacted(self.table, stored, &hidden)
     }
 
     pub(crate) fn hidden(&self, stored: &Stored) -> FieldSet {
@@ -214,7 +214,11 @@ impl<'a> Confined<'a> {
     fn check_etag(&mut self, stored: &Stored, etag: Option<&str>) -> Result<(), Refused> {
         let Some(etag) = etag.filter(|etag| !etag.is_empty()) else { return Ok(()) };
         let keys = self.keys(stored.id())?;
-        if self.redacted(stored.clone()).has_etag(&keys, etag) { Ok(()) } else { Err(Refused::EtagMismatch) }
+        if self.redacted(stored.clone()).has_etag(self.table, &keys, etag) {
+            Ok(())
+        } else {
+            Err(Refused::EtagMismatch)
+        }
     }
 
     /// The permit, if it is one for this; decided again if the record was written since, by this very transaction.

@@ -44,7 +44,7 @@ pub use open::Open;
 pub use records::{MAX_RECORD_BYTES, Stored};
 pub use refused::{LoadError, Refused, SealedError, StoreError};
 pub use store::Store;
-pub use system::{LogKind, MAX_ROW_NAME_BYTES, NamedRow, NumberedEntry, SystemKind};
+pub use system::{LogKind, MAX_ROW_NAME_BYTES, NamedRow, NumberedEntry, RowState, SystemKind};
 pub use table::{Table, Tables};
 pub use unruled::{Find, Unruled};
 pub use view::View;

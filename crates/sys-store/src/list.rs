@@ -228,7 +228,7 @@ impl Confined<'_> {
             return Ok(None);
         }
         let hidden = self.hidden(&stored);
-        let view = View::redacted(stored, &hidden);
+        let view = View::redacted(self.table, stored, &hidden);
         let matches = |filter: &Filter| filter.matches(view.message(), &hidden, self.open.now());
         Ok(query.filter.as_ref().is_none_or(matches).then_some(view))
     }

@@ -147,15 +147,14 @@ fn tables(contract: &Arc<Contract>, rules: &Arc<Rules>, loaded: &(Bytes, ModuleR
     for (at, record) in contract.records.iter().enumerate() {
         let missing = || StoreError::Catalog { what: format!("table `{}` has no number", record.table) };
         let of_table = row.table(&record.table).ok_or_else(missing)?;
-        tables.push(Arc::new(Table {
-            module: contract.module.clone(),
-            module_number: number(row.number)?,
-            number: number(of_table.number)?,
-            indexes: indexes(record, of_table)?,
-            record: record.clone(),
-            rules: rules.record(at).clone(),
-            catalog_row: sealed.clone(),
-        }));
+        tables.push(Arc::new(Table::new(
+            (&contract.module, number(row.number)?),
+            number(of_table.number)?,
+            record.clone(),
+            rules.record(at).clone(),
+            indexes(record, of_table)?,
+            sealed.clone(),
+        )));
     }
     Ok(Tables { contract: contract.clone(), rules: rules.clone(), tables })
 }

@@ -14,7 +14,7 @@ use crate::{
 };
 use bytes::Bytes;
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::BTreeMap,
     fmt,
     ops::Bound,
     sync::{
@@ -40,7 +40,7 @@ pub struct Open {
     /// For each record written, what was done last, by its table's change prefix and its id.
     changes: BTreeMap<(Bytes, RecordId), ChangeOp>,
     /// Asked of the key ring once, so that a transaction sees one set of generations.
-    spaces: HashMap<SpaceId, Option<Arc<SpaceKeys>>>,
+    spaces: BTreeMap<SpaceId, Option<Arc<SpaceKeys>>>,
     /// Modules whose row of the catalog has been found to be the one they were loaded under.
     current: Vec<u16>,
 }
@@ -72,7 +72,7 @@ impl Open {
             writes: BTreeMap::new(),
             appends: Vec::new(),
             changes: BTreeMap::new(),
-            spaces: HashMap::new(),
+            spaces: BTreeMap::new(),
             current: Vec::new(),
         }
     }

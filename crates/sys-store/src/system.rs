@@ -11,6 +11,7 @@ use crate::{
     sealed,
 };
 use bytes::Bytes;
+use std::fmt;
 use sys_contract::id::OrgTag;
 use zeroize::Zeroizing;
 
@@ -51,6 +52,17 @@ pub enum LogKind {
 pub type NamedRow = (Bytes, Zeroizing<Vec<u8>>);
 /// An entry with its number.
 pub type NumberedEntry = (u64, Zeroizing<Vec<u8>>);
+
+/// A system row as it stands in the engine, sealed. Two states are equal if nothing has written the row in between, and by
+/// that alone: each write has a nonce of its own.
+#[derive(Clone, PartialEq, Eq)]
+pub struct RowState(Option<Bytes>);
+
+impl fmt::Debug for RowState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.0.is_some() { "RowState(..)" } else { "RowState(none)" })
+    }
+}
 
 impl SystemKind {
     const fn name(self) -> &'static str {
@@ -95,6 +107,12 @@ impl Open {
         let key = kind.key(name);
         let Some(sealed) = self.value(&key).await? else { return Ok(None) };
         self.open_row(Purpose::SystemRow, kind.name(), &key, &sealed).await.map(Some)
+    }
+
+    /// The state of a system row, for comparison: whether it was written since another look at it. Not opened, so that it
+    /// costs no more than the read.
+    pub async fn row_state(&mut self, kind: SystemKind, name: &[u8]) -> Result<RowState, StoreError> {
+        Ok(RowState(self.value(&kind.key(name)).await?))
     }
 
     /// Sets a system row.

@@ -62,6 +62,10 @@ pub struct Table {
     pub(crate) record: Record,
     pub(crate) rules: Arc<RecordRules>,
     pub(crate) indexes: Vec<TableIndex>,
+    /// The fields of the record type, by number.
+    pub(crate) fields: Vec<FieldDescriptor>,
+    /// Whether any of them holds messages.
+    pub(crate) nests: bool,
     /// The module's row of the catalog as it was when this was loaded: whoever writes checks that it still stands there.
     pub(crate) catalog_row: Bytes,
 }
@@ -78,6 +82,20 @@ pub(crate) struct TableIndex {
 }
 
 impl Table {
+    pub(crate) fn new(
+        (module, module_number): (&str, u16),
+        number: u16,
+        record: Record,
+        rules: Arc<RecordRules>,
+        indexes: Vec<TableIndex>,
+        catalog_row: Bytes,
+    ) -> Self {
+        let mut fields: Vec<_> = record.message.fields().collect();
+        fields.sort_by_key(FieldDescriptor::number);
+        let nests = fields.iter().any(|field| field.kind().as_message().is_some());
+        Self { module: module.to_owned(), module_number, number, record, rules, indexes, fields, nests, catalog_row }
+    }
+
     /// The record type.
     pub fn record(&self) -> &Record {
         &self.record

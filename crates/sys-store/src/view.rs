@@ -1,7 +1,7 @@
 //! What a caller sees of a record: its own redacted copy, and an etag over exactly that.
 
 use crate::{
-    canonical::{drop_unknown, message_bytes},
+    canonical::{drop_unknown, drop_unknown_at_top, message_bytes},
     records::Stored,
     table::Table,
 };
@@ -35,10 +35,14 @@ impl View {
     }
 
     /// The record without hidden and unknown fields.
-    pub(crate) fn redacted(stored: Stored, hidden: &FieldSet) -> Self {
+    pub(crate) fn redacted(table: &Table, stored: Stored, hidden: &FieldSet) -> Self {
         let id = stored.id();
         let mut message = stored.into_message();
-        drop_unknown(&mut message);
+        if table.nests {
+            drop_unknown(&mut message);
+        } else {
+            drop_unknown_at_top(&mut message);
+        }
         hidden.iter().for_each(|field| message.clear_field_by_number(field));
         Self { id, message }
     }
@@ -53,7 +57,7 @@ impl View {
     /// The view with its etag in the record's `etag` field, where it has one.
     pub(crate) fn with_etag(mut self, table: &Table, keys: &SpaceKeys) -> Self {
         if let Some(field) = &table.record.etag {
-            let etag = etag_of(keys.newest(), &self.message);
+            let etag = self.etag(table, keys.newest());
             self.message.set_field(field, Value::String(etag));
         }
         self
@@ -61,13 +65,13 @@ impl View {
 
     /// Whether an etag is that of this view, which has none set yet. Made under an older key generation it still counts. No
     /// secret hangs on the comparison: who may write need not send an etag at all.
-    pub(crate) fn has_etag(&self, keys: &SpaceKeys, etag: &str) -> bool {
-        keys.live().iter().any(|keys| etag_of(keys, &self.message) == etag)
+    pub(crate) fn has_etag(&self, table: &Table, keys: &SpaceKeys, etag: &str) -> bool {
+        keys.live().iter().any(|keys| self.etag(table, keys) == etag)
     }
-}
 
-/// `MAC(etag key, canonical bytes of the view)`. Over the view and not the record, so that a change of what is hidden does
-/// not show; keyed, so that nobody tries values of hidden fields against it.
-fn etag_of(keys: &GenerationKeys, view: &DynamicMessage) -> String {
-    BASE64URL_NOPAD.encode(&keys.etag(&message_bytes(view)))
+    /// `MAC(etag key, canonical bytes of the view)`. Over the view and not the record, so that a change of what is hidden
+    /// does not show; keyed, so that nobody tries values of hidden fields against it.
+    fn etag(&self, table: &Table, keys: &GenerationKeys) -> String {
+        BASE64URL_NOPAD.encode(&keys.etag(&message_bytes(&self.message, &table.fields)))
+    }
 }

@@ -5,7 +5,7 @@
 //! entry's, so that a revocation that committed before the call acts on it. Entries also go at once when the server that
 //! holds them commits a change to the account.
 
-use crate::token::Claims;
+use crate::{epoch::Epoch, token::Claims};
 use aws_lc_rs::digest::{SHA256, digest};
 use std::{
     collections::HashMap,
@@ -24,7 +24,7 @@ const ENTRIES: usize = 16_384;
 pub(crate) struct Known {
     pub(crate) claims: Claims,
     pub(crate) caller: Arc<Caller>,
-    pub(crate) epoch: u64,
+    pub(crate) epoch: Epoch,
 }
 
 /// SHA-256 of an access token: the token itself is not kept.

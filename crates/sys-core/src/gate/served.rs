@@ -2,62 +2,99 @@
 
 use crate::{call::Call, refusal::Refusal};
 use prost_reflect::{DynamicMessage, FieldDescriptor, Value};
+use std::sync::Arc;
 use sys_contract::{
     id::{OrgId, RecordId},
     model::{Serve, Shape, Verb},
 };
 use sys_store::{Change, Confined, ListRequest, Permit, Table};
 
+/// Serves a call. What is not a get runs in a box of its own, so that a get, the call that all others wait behind, stays small.
 pub(super) async fn serve(call: &Call, serve: &Serve, request: &DynamicMessage) -> Result<DynamicMessage, Refusal> {
-    let method = call.method();
-    let table = method.module.tables.table(serve.record).ok_or_else(|| Refusal::internal("no such table"))?;
-    let output = method.method().descriptor.output();
-    let mut open = call.open().await?;
-    let mut confined = open.confined(table, call.caller());
+    let table = call.method().module.tables.table(serve.record).ok_or_else(|| Refusal::internal("no such table"))?;
     match &serve.shape {
-        Shape::Get { id } => {
-            let id = id_at(request, std::slice::from_ref(id), table)?;
-            let permit = permit(call, &mut confined, Verb::Get, id).await?;
-            Ok(confined.get(permit).await?.into_message())
-        }
+        Shape::Get { id } => get(call, table, id_at(request, std::slice::from_ref(id), table)?).await,
         Shape::List { items, next_page_token, .. } => {
-            let list = list_request(&serve.shape, request)?;
-            call.note(|subject| subject.org = list.org_id.parse().ok().map(|org: OrgId| org.tag()));
-            let page = confined.list(&list).await?;
-            let mut response = DynamicMessage::new(output);
-            let views = page.views.into_iter().map(|view| Value::Message(view.into_message())).collect();
-            response.set_field(items, Value::List(views));
-            response.set_field(next_page_token, Value::String(page.next_page_token));
-            Ok(response)
+            let asked = list_request(&serve.shape, request)?;
+            Box::pin(list(call, table, &asked, (items, next_page_token))).await
         }
-        Shape::Create { item } => {
-            let new = message_at(request, item)?;
-            call.note(|subject| subject.org = table.rules().placement(&new).ok().and_then(|placement| placement.org));
-            let written = confined.create(new).await.map_err(|refused| Refusal::from(refused).within(item.name()))?;
-            call.note(|subject| subject.grant = Some(written.grant));
-            Ok(written.view.into_message())
-        }
-        Shape::Update { item, mask } => {
-            let within = |refusal: Refusal| refusal.within(item.name());
-            let new = message_at(request, item)?;
-            let id = id_at(&new, std::slice::from_ref(&table.record().id), table).map_err(within)?;
-            let etag = table.record().etag.as_ref().and_then(|field| text_at(&new, field));
-            let change = Change::parse(table, &mask_paths(request, mask), new)?;
-            let permit = permit(call, &mut confined, Verb::Update, id).await?;
-            let written =
-                confined.update(permit, &change, etag.as_deref()).await.map_err(|refused| within(refused.into()))?;
-            crate::host::validate_result(&mut open, method, table, id, &written.fields).await.map_err(within)?;
-            call.note(|subject| subject.grant = Some(written.grant));
-            Ok(written.view.into_message())
-        }
+        Shape::Create { item } => Box::pin(create(call, table, item, request)).await,
+        Shape::Update { item, mask } => Box::pin(update(call, table, (item, mask), request)).await,
         Shape::Delete { id, etag } => {
-            let id = id_at(request, std::slice::from_ref(id), table)?;
             let etag = etag.as_ref().and_then(|field| text_at(request, field));
-            let permit = permit(call, &mut confined, Verb::Delete, id).await?;
-            confined.delete(permit, etag.as_deref()).await?;
-            Ok(DynamicMessage::new(output))
+            let id = id_at(request, std::slice::from_ref(id), table)?;
+            Box::pin(delete(call, table, id, etag)).await
         }
     }
+}
+
+async fn get(call: &Call, table: &Arc<Table>, id: RecordId) -> Result<DynamicMessage, Refusal> {
+    let mut open = call.open().await?;
+    let mut confined = open.confined(table, call.caller());
+    let permit = permit(call, &mut confined, Verb::Get, id).await?;
+    Ok(confined.get(permit).await?.into_message())
+}
+
+async fn list(
+    call: &Call,
+    table: &Arc<Table>,
+    asked: &ListRequest,
+    (items, next_page_token): (&FieldDescriptor, &FieldDescriptor),
+) -> Result<DynamicMessage, Refusal> {
+    call.note(|subject| subject.org = asked.org_id.parse().ok().map(|org: OrgId| org.tag()));
+    let page = call.open().await?.confined(table, call.caller()).list(asked).await?;
+    let mut response = DynamicMessage::new(call.method().method().descriptor.output());
+    let views = page.views.into_iter().map(|view| Value::Message(view.into_message())).collect();
+    response.set_field(items, Value::List(views));
+    response.set_field(next_page_token, Value::String(page.next_page_token));
+    Ok(response)
+}
+
+async fn create(
+    call: &Call,
+    table: &Arc<Table>,
+    item: &FieldDescriptor,
+    request: &DynamicMessage,
+) -> Result<DynamicMessage, Refusal> {
+    let new = message_at(request, item)?;
+    call.note(|subject| subject.org = table.rules().placement(&new).ok().and_then(|placement| placement.org));
+    let written = call.open().await?.confined(table, call.caller()).create(new).await;
+    let written = written.map_err(|refused| Refusal::from(refused).within(item.name()))?;
+    call.note(|subject| subject.grant = Some(written.grant));
+    Ok(written.view.into_message())
+}
+
+async fn update(
+    call: &Call,
+    table: &Arc<Table>,
+    (item, mask): (&FieldDescriptor, &FieldDescriptor),
+    request: &DynamicMessage,
+) -> Result<DynamicMessage, Refusal> {
+    let within = |refusal: Refusal| refusal.within(item.name());
+    let new = message_at(request, item)?;
+    let id = id_at(&new, std::slice::from_ref(&table.record().id), table).map_err(within)?;
+    let etag = table.record().etag.as_ref().and_then(|field| text_at(&new, field));
+    let change = Change::parse(table, &mask_paths(request, mask), new)?;
+    let mut open = call.open().await?;
+    let mut confined = open.confined(table, call.caller());
+    let permit = permit(call, &mut confined, Verb::Update, id).await?;
+    let written = confined.update(permit, &change, etag.as_deref()).await.map_err(|refused| within(refused.into()))?;
+    crate::host::validate_result(&mut open, call.method(), table, id, &written.fields).await.map_err(within)?;
+    call.note(|subject| subject.grant = Some(written.grant));
+    Ok(written.view.into_message())
+}
+
+async fn delete(
+    call: &Call,
+    table: &Arc<Table>,
+    id: RecordId,
+    etag: Option<String>,
+) -> Result<DynamicMessage, Refusal> {
+    let mut open = call.open().await?;
+    let mut confined = open.confined(table, call.caller());
+    let permit = permit(call, &mut confined, Verb::Delete, id).await?;
+    confined.delete(permit, etag.as_deref()).await?;
+    Ok(DynamicMessage::new(call.method().method().descriptor.output()))
 }
 
 /// A permit on a record. What was asked for is noted for the audit leaf, whether it is given or not.

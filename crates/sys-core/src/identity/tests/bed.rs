@@ -193,7 +193,7 @@ impl Bed {
         Ok(self.caller(&mut open, person).await?.bindings().to_vec())
     }
 
-    pub(super) async fn epoch(&self, person: &Person) -> u64 {
+    pub(super) async fn epoch(&self, person: &Person) -> epoch::Epoch {
         epoch::read(&mut self.open(NOW).await, person.account).await.unwrap()
     }
 }
