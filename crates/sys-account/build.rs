@@ -7,16 +7,18 @@ use protox::{
 use std::error::Error;
 
 const PROTO_ROOT: &str = "../../proto";
-const FILES: [&str; 5] = [
+const FILES: [&str; 7] = [
     "sys/account/v1/account.proto",
+    "sys/account/v1/audit.proto",
     "sys/account/v1/auth.proto",
     "sys/account/v1/membership.proto",
     "sys/account/v1/org.proto",
     "sys/account/v1/project.proto",
+    "sys/account/v1/session.proto",
 ];
 
 /// What holds a password or token: `wire` writes their Debug by hand.
-const WITHOUT_DEBUG: [&str; 10] = [
+const WITHOUT_DEBUG: [&str; 12] = [
     "sys.account.v1.RegisterRequest",
     "sys.account.v1.VerifyEmailRequest",
     "sys.account.v1.LoginRequest",
@@ -24,6 +26,8 @@ const WITHOUT_DEBUG: [&str; 10] = [
     "sys.account.v1.RefreshRequest",
     "sys.account.v1.ResetPasswordRequest",
     "sys.account.v1.SetupRequest",
+    "sys.account.v1.StepUpRequest",
+    "sys.account.v1.ChangePasswordRequest",
     "sys.account.v1.CreateAccountRequest",
     "sys.account.v1.AcceptInvitationRequest",
     "sys.account.v1.DeclineInvitationRequest",

@@ -24,6 +24,12 @@ struct ErrorInfo {
 }
 
 #[derive(Clone, PartialEq, Message)]
+struct RetryInfo {
+    #[prost(message, optional, tag = "1")]
+    retry_delay: Option<prost_types::Duration>,
+}
+
+#[derive(Clone, PartialEq, Message)]
 struct BadRequest {
     #[prost(message, repeated, tag = "1")]
     field_violations: Vec<FieldViolation>,
@@ -71,6 +77,12 @@ impl Answer {
     pub fn help(&self) -> String {
         let info = self.detail::<ErrorInfo>("google.rpc.ErrorInfo");
         info.and_then(|info| info.metadata.get("help").cloned()).unwrap_or_default()
+    }
+
+    /// How many seconds to wait before the next try, rounded up.
+    pub fn retry_after_s(&self) -> Option<u64> {
+        let delay = self.detail::<RetryInfo>("google.rpc.RetryInfo")?.retry_delay?;
+        u64::try_from(delay.seconds).ok().map(|seconds| seconds + u64::from(delay.nanos > 0))
     }
 
     /// The fields at fault.

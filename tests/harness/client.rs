@@ -74,7 +74,12 @@ impl Client {
 
     /// Calls a method over gRPC on a connection of its own: HTTP/2 without TLS, as gRPC clients on loopback do.
     pub async fn grpc(&self, path: &str, message: &[u8]) -> Raw {
-        let mut request = self.post_request(path, "application/grpc+proto", frame(message));
+        self.grpc_raw(path, frame(message)).await
+    }
+
+    /// The same with a body that may be in no frame.
+    pub async fn grpc_raw(&self, path: &str, body: Bytes) -> Raw {
+        let mut request = self.post_request(path, "application/grpc+proto", body);
         *request.uri_mut() = format!("http://{}/{path}", self.addr).parse().expect("a path");
         request.headers_mut().insert(header::TE, header::HeaderValue::from_static("trailers"));
         request.headers_mut().remove(header::HOST);
@@ -82,7 +87,7 @@ impl Client {
         let (mut sender, connection) =
             hyper::client::conn::http2::handshake(TokioExecutor::new(), io).await.expect("the server speaks HTTP/2");
         tokio::spawn(connection);
-        whole(sender.send_request(request).await.expect("the server answers")).await
+        whole(sender.send_request(request).await.expect("the server answers")).await.expect("the answer is whole")
     }
 
     /// Reads a path by GET.
@@ -105,28 +110,42 @@ impl Client {
         request.body(Full::new(body)).expect("a request of valid parts")
     }
 
+    /// Calls a method of a server that may die meanwhile: an error unless its whole answer came.
+    pub async fn try_call(&self, path: &str, body: Value) -> anyhow::Result<Answer> {
+        let raw = self.try_http1(self.post_request(path, "application/json", Bytes::from(body.to_string()))).await?;
+        Ok(Answer { status: raw.status, body: serde_json::from_slice(&raw.body).unwrap_or(Value::Null) })
+    }
+
     /// Sends a request as it stands over HTTP/1.1.
     pub async fn http1(&self, request: Request<Full<Bytes>>) -> Raw {
-        let io = TokioIo::new(self.connect().await);
-        let (mut sender, connection) = hyper::client::conn::http1::handshake(io).await.expect("the server speaks HTTP");
+        self.try_http1(request).await.expect("the server answers")
+    }
+
+    async fn try_http1(&self, request: Request<Full<Bytes>>) -> anyhow::Result<Raw> {
+        let io = TokioIo::new(self.try_connect().await?);
+        let (mut sender, connection) = hyper::client::conn::http1::handshake(io).await?;
         tokio::spawn(connection);
-        whole(sender.send_request(request).await.expect("the server answers")).await
+        whole(sender.send_request(request).await?).await
     }
 
     async fn connect(&self) -> TcpStream {
-        let socket = TcpSocket::new_v4().expect("a socket");
+        self.try_connect().await.expect("the server listens")
+    }
+
+    async fn try_connect(&self) -> anyhow::Result<TcpStream> {
+        let socket = TcpSocket::new_v4()?;
         if let Some(source) = self.source {
             socket.bind(SocketAddr::new(source, 0)).expect("an address of this machine");
         }
-        socket.connect(self.addr).await.expect("the server listens")
+        Ok(socket.connect(self.addr).await?)
     }
 }
 
-async fn whole(response: Response<Incoming>) -> Raw {
+async fn whole(response: Response<Incoming>) -> anyhow::Result<Raw> {
     let (parts, body) = response.into_parts();
-    let collected = body.collect().await.expect("the answer is whole");
+    let collected = body.collect().await?;
     let trailers = collected.trailers().cloned().unwrap_or_default();
-    Raw { status: parts.status.as_u16(), headers: parts.headers, body: collected.to_bytes(), trailers }
+    Ok(Raw { status: parts.status.as_u16(), headers: parts.headers, body: collected.to_bytes(), trailers })
 }
 
 /// A message as gRPC and gRPC-Web frame it: a flag, the length in four bytes, the message.

@@ -17,6 +17,8 @@ pub struct Person {
     pub email: String,
     /// The account.
     pub account_id: String,
+    /// The session of the login.
+    pub session_id: String,
     /// The refresh token of the login.
     pub refresh_token: String,
     /// A client with the access token of the login.
@@ -108,6 +110,7 @@ impl TestServer {
         Person {
             email: email.to_owned(),
             account_id: text("accountId"),
+            session_id: text("sessionId"),
             refresh_token: text("refreshToken"),
             client: self.client().with_token(&text("accessToken")),
         }

@@ -12,7 +12,7 @@ use std::{
     time::{Duration, Instant},
 };
 use sys_account::bootstrap::Imported;
-use sys_core::{clock::Clock, module::Module, throttle::Rates};
+use sys_core::{clock::Clock, countries::Countries, module::Module, throttle::Rates};
 use sys_edge::Limits;
 use sys_keys::Unsealer;
 use sys_server::{Config, Mailing, Server};
@@ -27,6 +27,8 @@ const PATIENCE: Duration = Duration::from_secs(30);
 pub struct Options {
     /// Every verified account may create an org.
     pub allow_org_create: bool,
+    /// How long entries of the audit logs say what they said.
+    pub audit_retention: Option<Duration>,
     /// Modules with handlers.
     pub in_process: Vec<Arc<dyn Module>>,
     /// Instead of `modules/mod-notes`.
@@ -37,6 +39,8 @@ pub struct Options {
     pub data_dir: Option<PathBuf>,
     /// Seconds by which its clock is ahead of this machine's.
     pub shift_s: i64,
+    /// Its table of countries.
+    pub countries: &'static str,
     /// An organisation to import before the first request.
     pub bootstrap: Option<PathBuf>,
 }
@@ -80,23 +84,10 @@ impl TestServer {
         let temporary = options.data_dir.is_none().then(|| tempfile::tempdir().expect("a temporary directory"));
         let data_dir = options
             .data_dir
+            .clone()
             .unwrap_or_else(|| temporary.as_ref().map(|dir| dir.path().join("data")).expect("one of the two is there"));
         let shift_s = Arc::new(AtomicI64::new(options.shift_s));
-        let config = Config {
-            data_dir: data_dir.clone(),
-            listen: SocketAddr::from(([127, 0, 0, 1], 0)),
-            // The same whatever the port, so that tokens outlive a restart.
-            issuer: Some("http://sys.test".to_owned()),
-            unsealer: Unsealer::DangerKeyFile(data_dir.join("danger-master.key")),
-            modules: options.modules.unwrap_or_else(|| vec![workspace().join("modules/mod-notes")]),
-            mailing: Mailing::DataDir,
-            mail_from: "sys@localhost".to_owned(),
-            allow_org_create: options.allow_org_create,
-            cache_bytes: 64 << 20,
-            limits: Limits::default(),
-            rates: options.rates.unwrap_or_else(wide_open),
-            clock: Clock::Shifted(shift_s.clone()),
-        };
+        let config = config(&options, &data_dir, &shift_s)?;
         let server = Server::start(config, options.in_process).await?;
         let mut imported = None;
         if let Some(file) = &options.bootstrap {
@@ -117,6 +108,12 @@ impl TestServer {
             let _ = stopped.await;
         }));
         Ok(Self { addr, setup_token, imported, data_dir, shift_s, stop, serving, _temporary: temporary })
+    }
+
+    /// Starts a server over a data directory that is there already, and gives it up before it serves.
+    pub async fn start_and_drop(data_dir: &Path) {
+        let config = config(&Options::default(), data_dir, &Arc::default()).expect("a configuration");
+        drop(Server::start(config, Vec::new()).await.expect("the server starts"));
     }
 
     /// A client that is nobody.
@@ -158,11 +155,33 @@ impl TestServer {
     }
 }
 
+/// What a test's server is made of.
+fn config(options: &Options, data_dir: &Path, shift_s: &Arc<AtomicI64>) -> anyhow::Result<Config> {
+    Ok(Config {
+        data_dir: data_dir.to_owned(),
+        listen: SocketAddr::from(([127, 0, 0, 1], 0)),
+        metrics_listen: None,
+        // The same whatever the port, so that tokens outlive a restart.
+        issuer: Some("http://sys.test".to_owned()),
+        unsealer: Unsealer::DangerKeyFile(data_dir.join("danger-master.key")),
+        modules: options.modules.clone().unwrap_or_else(|| vec![workspace().join("modules/mod-notes")]),
+        mailing: Mailing::DataDir,
+        mail_from: "sys@localhost".to_owned(),
+        allow_org_create: options.allow_org_create,
+        audit_retention: options.audit_retention,
+        cache_bytes: 64 << 20,
+        limits: Limits::default(),
+        rates: options.rates.unwrap_or_else(wide_open),
+        clock: Clock::Shifted(shift_s.clone()),
+        countries: Arc::new(Countries::parse(options.countries)?),
+    })
+}
+
 /// Buckets that no test empties by accident.
 fn wide_open() -> Rates {
     let many = 1_000_000.try_into().expect("not zero");
     let rate = sys_core::throttle::Rate { per_second: many, burst: many };
-    Rates { source: rate, account: rate, sign_in_per_minute: many }
+    Rates { source: rate, account: rate, sign_in_per_minute: many, danger_nothing_else: true }
 }
 
 /// The root of the workspace.

@@ -116,6 +116,7 @@ async fn a_second_server_on_the_same_data_is_told_so() {
     let second = sys_server::Server::start(
         sys_server::Config {
             data_dir: server.data_dir().to_owned(),
+            metrics_listen: None,
             listen: ([127, 0, 0, 1], 0).into(),
             issuer: None,
             unsealer: sys_keys::Unsealer::DangerKeyFile(server.data_dir().join("danger-master.key")),
@@ -123,10 +124,12 @@ async fn a_second_server_on_the_same_data_is_told_so() {
             mailing: sys_server::Mailing::DataDir,
             mail_from: "sys@localhost".to_owned(),
             allow_org_create: false,
+            audit_retention: None,
             cache_bytes: 16 << 20,
             limits: sys_edge::Limits::default(),
             rates: sys_core::throttle::Rates::default(),
             clock: sys_core::clock::Clock::System,
+            countries: std::sync::Arc::default(),
         },
         Vec::new(),
     )

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use std::path::Path;
 use sys_contract::id::{OrgId, OrgTag};
 use sys_core::{audit::Leaf, clock::Clock};
-use sys_store::LogKind;
+use sys_store::{LogKind, engine::Order};
 use sys_tests::{Client, World, frame, frames};
 
 const CREATE: &str = "notes.v1.NoteService/CreateNote";
@@ -27,29 +27,33 @@ async fn logs(data_dir: &Path, orgs: &[&str]) -> Vec<Vec<Leaf>> {
     let config = sys_server::Config {
         data_dir: data_dir.to_owned(),
         listen: ([127, 0, 0, 1], 0).into(),
+        metrics_listen: None,
         issuer: None,
         unsealer: sys_keys::Unsealer::DangerKeyFile(data_dir.join("danger-master.key")),
         modules: Vec::new(),
         mailing: sys_server::Mailing::DataDir,
         mail_from: "sys@localhost".to_owned(),
         allow_org_create: false,
+        audit_retention: None,
         cache_bytes: 16 << 20,
         limits: sys_edge::Limits::default(),
         rates: sys_core::throttle::Rates::default(),
         clock: Clock::System,
+        countries: std::sync::Arc::default(),
     };
     let server = sys_server::Server::start(config, Vec::new()).await.expect("the data opens again");
     let mut open = server.monitor().store().begin(Clock::System.now()).await.unwrap();
     let tags = orgs.iter().map(|org| org.parse::<OrgId>().unwrap().tag());
     let mut logs = Vec::new();
     for org in std::iter::once(OrgTag::GLOBAL).chain(tags) {
-        let entries = open.log_entries(LogKind::Audit, org, 0, 1_000).await.unwrap();
+        let entries = open.erasable_entries(LogKind::Audit, org, 0..u64::MAX, Order::Asc, 1_000).await.unwrap();
         assert_eq!(
-            entries.iter().map(|(number, _)| *number).collect::<Vec<_>>(),
+            entries.iter().map(|entry| entry.number).collect::<Vec<_>>(),
             (0..entries.len() as u64).collect::<Vec<_>>()
         );
-        // Behind the 32 bytes of its hash.
-        logs.push(entries.iter().map(|(_, entry)| Leaf::decode(&entry[32..]).unwrap()).collect());
+        let leaf =
+            |entry: &sys_store::ErasableEntry| Leaf::decode(entry.content.as_deref().unwrap().as_slice()).unwrap();
+        logs.push(entries.iter().map(leaf).collect());
     }
     logs
 }

@@ -9,15 +9,21 @@
 )]
 
 mod accounts;
+mod audit;
 mod bad_input;
 mod concurrency;
+mod doctor;
 mod faults;
 mod gate_attacks;
 mod import;
+mod kills;
 mod matrix;
 mod notes;
 mod org_y;
 mod orgs;
+mod overload;
 mod protocols;
 mod publish;
 mod rules;
+mod sessions;
+mod two_worlds;

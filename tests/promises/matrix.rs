@@ -12,6 +12,7 @@ mod setting;
 use crate::rules::contracts;
 use oracle::Oracle;
 use requests::{Case, Traces, names_a_place, request_for};
+use serde_json::Value;
 use setting::{Place, Setting};
 use std::{collections::BTreeMap, fmt::Write as _};
 use sys_contract::model::Method;
@@ -85,7 +86,10 @@ fn outcome(answer: &Answer, case: &Case) -> String {
         return format!("{} {}", answer.code(), answer.reason());
     }
     let Some((items, id)) = &case.looks_for else { return "ok".to_owned() };
-    let shown = answer.body[*items].as_array().is_some_and(|items| items.iter().any(|item| item["id"] == id.as_str()));
+    let shown = match &answer.body[*items] {
+        Value::Array(items) => items.iter().any(|item| item["id"] == id.as_str()),
+        count => count == "1",
+    };
     if shown { "ok, shown".to_owned() } else { "ok, not shown".to_owned() }
 }
 

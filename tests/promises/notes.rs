@@ -6,6 +6,7 @@ use sys_tests::{Person, World};
 const CREATE: &str = "notes.v1.NoteService/CreateNote";
 const GET: &str = "notes.v1.NoteService/GetNote";
 const LIST: &str = "notes.v1.NoteService/ListNotes";
+const COUNT: &str = "notes.v1.NoteService/CountNotes";
 const UPDATE: &str = "notes.v1.NoteService/UpdateNote";
 const DELETE: &str = "notes.v1.NoteService/DeleteNote";
 
@@ -149,5 +150,37 @@ async fn a_note_stands_in_a_project_of_its_org_or_nowhere() {
         north.project_user.account_id.as_str(),
         "the author is the caller, whatever the request says"
     );
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_count_is_the_length_of_the_list_for_everybody_and_every_filter() {
+    let (server, World { north, south, superadmin, stranger }) = World::start().await;
+    for (number, author) in [&north.project_user, &north.user, &north.project_user].into_iter().enumerate() {
+        let note = create(author, &north.id, &north.projects[number % 2], "Plan").await;
+        if number == 1 {
+            let published = json!({"note": {"id": note["id"], "published": true}, "updateMask": "published"});
+            author.call(UPDATE, published).await.ok();
+        }
+    }
+    let filters = ["", "published", "title == \"Plan\"", "draft != \"\"", "title == \"None such\""];
+    let mut counts = Vec::new();
+    for reader in north.people().into_iter().chain(south.people()).chain([&superadmin, &stranger]) {
+        for (filter, project) in filters.iter().flat_map(|filter| [(filter, ""), (filter, &*north.projects[0])]) {
+            let query = json!({"orgId": north.id, "projectId": project, "filter": filter});
+            let counted = reader.call(COUNT, query.clone()).await;
+            let list = reader.call(LIST, query).await;
+            if !list.is_ok() {
+                assert_eq!((counted.code(), counted.reason()), (list.code(), list.reason()), "{}", reader.email);
+                continue;
+            }
+            let counted = counted.ok()["count"].as_str().map_or(0, |count| count.parse().unwrap());
+            assert_eq!(counted, list.body["notes"].as_array().map_or(0, Vec::len), "{} {filter}", reader.email);
+            counts.push(counted);
+        }
+    }
+    assert!([0, 1, 2, 3].iter().all(|number| counts.contains(number)), "{counts:?}");
+    north.user.call(COUNT, json!({"orgId": north.id, "filter": "titel == \"\""})).await.refused("invalid_argument");
+    north.user.call(COUNT, json!({})).await.refused("invalid_argument");
     server.stop().await;
 }

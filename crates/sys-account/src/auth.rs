@@ -5,8 +5,9 @@ use crate::{
     module::{AccountModule, Registry},
     request,
     wire::{
-        Account, ForgotPasswordRequest, LoginRequest, LogoutRequest, RefreshRequest, RegisterRequest,
-        ResetPasswordRequest, SetupRequest, TokenPair, VerifyEmailRequest, WhoAmIRequest, WhoAmIResponse,
+        Account, ChangePasswordRequest, ForgotPasswordRequest, LoginRequest, LogoutRequest, RefreshRequest,
+        RegisterRequest, ResetPasswordRequest, SetupRequest, StepUpRequest, StepUpResponse, TokenPair,
+        VerifyEmailRequest, WhoAmIRequest, WhoAmIResponse,
     },
 };
 use std::sync::Arc;
@@ -30,6 +31,8 @@ pub(crate) fn register(registry: &mut Registry<'_>) {
     registry.unary("sys.account.v1.AuthService/ForgotPassword", forgot_password);
     registry.unary("sys.account.v1.AuthService/ResetPassword", reset_password);
     registry.unary("sys.account.v1.AuthService/Setup", set_up);
+    registry.unary("sys.account.v1.AuthService/StepUp", step_up);
+    registry.unary("sys.account.v1.AuthService/ChangePassword", change_password);
     registry.unary("sys.account.v1.AuthService/WhoAmI", who_am_i);
 }
 
@@ -104,6 +107,22 @@ async fn set_up(module: Arc<AccountModule>, call: Call, request: SetupRequest) -
     let record = Account { verified: true, ..new_account(&call, &email, name) };
     call.elevated()?.create_as(signed_in.account.record(), &record).await?;
     Ok(token_pair(signed_in))
+}
+
+async fn step_up(module: Arc<AccountModule>, call: Call, request: StepUpRequest) -> Result<StepUpResponse, Refusal> {
+    let fresh_until = module.identity.step_up(&call, Password::to_check(request.password)).await?;
+    Ok(StepUpResponse { fresh_until: Some(request::timestamp(fresh_until)) })
+}
+
+async fn change_password(
+    module: Arc<AccountModule>,
+    call: Call,
+    request: ChangePasswordRequest,
+) -> Result<(), Refusal> {
+    let next = Password::to_set(request.new_password, "new_password")?;
+    let present = Password::to_check(request.password);
+    let email = module.identity.change_password(&call, present, next).await?;
+    call.after_commit(mail::password_changed(&email, &module.settings.server)).await
 }
 
 async fn who_am_i(module: Arc<AccountModule>, call: Call, _: WhoAmIRequest) -> Result<WhoAmIResponse, Refusal> {

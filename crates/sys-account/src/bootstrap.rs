@@ -87,8 +87,14 @@ impl fmt::Debug for Imported {
     }
 }
 
-/// Hashes the passwords of a file, and draws those that it lacks. Takes a while, so that it comes before the transaction.
-pub async fn prepare(file: BootstrapFile, identity: &Identity, entropy: &dyn Entropy) -> Result<Prepared, Refusal> {
+/// Hashes the passwords of a file, and draws those that it lacks. Takes a while, so that it comes before the transaction;
+/// `hashed` is called after each.
+pub async fn prepare(
+    file: BootstrapFile,
+    identity: &Identity,
+    entropy: &dyn Entropy,
+    hashed: impl Fn(),
+) -> Result<Prepared, Refusal> {
     let mut passwords = Vec::with_capacity(file.users.len());
     for user in &file.users {
         let (password, drawn) = match &user.password {
@@ -99,6 +105,7 @@ pub async fn prepare(file: BootstrapFile, identity: &Identity, entropy: &dyn Ent
             }
         };
         passwords.push(PreparedPassword { stored: identity.danger_hash(password).await?, drawn });
+        hashed();
     }
     Ok(Prepared { file, passwords })
 }

@@ -1,4 +1,4 @@
-//! The built-in module: accounts, orgs, projects, memberships.
+//! The built-in module: accounts, sessions, orgs, projects, memberships.
 //!
 //! It is RPC surface over sys-core's `Identity`, on the same module API as any other: [`module`] puts it together, and one
 //! file for each service holds the handlers of the methods that have logic. Who may do what is decided by the contract in
@@ -8,6 +8,7 @@
 //! a mail to its owner or in the answer to who just proved himself, or a text for callers with an address in it.
 
 pub mod account;
+pub mod audit;
 pub mod auth;
 pub mod bootstrap;
 pub mod deliver;
@@ -19,6 +20,7 @@ pub mod module;
 pub mod org;
 pub mod project;
 mod request;
+pub mod session;
 pub mod wire;
 
 pub use deliver::{Mailer, MailerError};

@@ -77,7 +77,7 @@ pub(crate) fn password_changed(to: &Email, server: &str) -> Effect {
         to,
         "Your password was changed",
         format!(
-            "The password of the account with this address at\n{server}\nwas changed, and all its sessions were ended.\n\n\
+            "The password of the account with this address at\n{server}\nwas changed. Whoever else was logged in with it is logged out.\n\n\
          If it was not you, ask for a new password now: somebody else reads your\nmail.\n",
         ),
     )

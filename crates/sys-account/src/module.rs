@@ -1,6 +1,6 @@
 //! The module put together: its contract, its settings, and a handler for each method that the contract does not serve.
 
-use crate::{account, auth, membership, org, project};
+use crate::{account, audit, auth, membership, org, project, session};
 use std::{fmt, future::Future, sync::Arc};
 use sys_contract::{
     load::{Origin, SourceFile, load},
@@ -8,6 +8,7 @@ use sys_contract::{
     problem::Problems,
 };
 use sys_core::{
+    audit::AuditLogs,
     call::Call,
     identity::Identity,
     module::{Handlers, Module},
@@ -17,12 +18,14 @@ use sys_core::{
 /// The module's name.
 pub const NAME: &str = "sys-account";
 
-const SOURCES: [(&str, &str); 5] = [
+const SOURCES: [(&str, &str); 7] = [
     ("sys/account/v1/account.proto", include_str!("../../../proto/sys/account/v1/account.proto")),
+    ("sys/account/v1/audit.proto", include_str!("../../../proto/sys/account/v1/audit.proto")),
     ("sys/account/v1/auth.proto", include_str!("../../../proto/sys/account/v1/auth.proto")),
     ("sys/account/v1/membership.proto", include_str!("../../../proto/sys/account/v1/membership.proto")),
     ("sys/account/v1/org.proto", include_str!("../../../proto/sys/account/v1/org.proto")),
     ("sys/account/v1/project.proto", include_str!("../../../proto/sys/account/v1/project.proto")),
+    ("sys/account/v1/session.proto", include_str!("../../../proto/sys/account/v1/session.proto")),
 ];
 
 /// What an operator decides about accounts.
@@ -38,6 +41,7 @@ pub struct Settings {
 pub struct AccountModule {
     contract: Arc<Contract>,
     pub(crate) identity: Identity,
+    pub(crate) audit: AuditLogs,
     pub(crate) settings: Settings,
 }
 
@@ -54,9 +58,9 @@ pub fn contract() -> Result<Contract, Problems> {
 }
 
 impl AccountModule {
-    /// The module over the handle that it alone is given.
-    pub fn new(identity: Identity, settings: Settings) -> Result<Arc<Self>, Problems> {
-        Ok(Arc::new(Self { contract: Arc::new(contract()?), identity, settings }))
+    /// The module over the handles that it alone is given.
+    pub fn new(identity: Identity, audit: AuditLogs, settings: Settings) -> Result<Arc<Self>, Problems> {
+        Ok(Arc::new(Self { contract: Arc::new(contract()?), identity, audit, settings }))
     }
 }
 
@@ -69,9 +73,11 @@ impl Module for AccountModule {
         let mut registry = Registry { module: self, handlers };
         auth::register(&mut registry);
         account::register(&mut registry);
+        audit::register(&mut registry);
         membership::register(&mut registry);
         org::register(&mut registry);
         project::register(&mut registry);
+        session::register(&mut registry);
     }
 }
 

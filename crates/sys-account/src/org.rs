@@ -15,7 +15,7 @@ use sys_core::{
     call::Call,
     identity::Scope,
     records::Query,
-    refusal::{Code, Refusal},
+    refusal::{Reason, Refusal},
 };
 
 /// Pages of projects that go with an org in one call.
@@ -30,12 +30,8 @@ pub(crate) fn register(registry: &mut Registry<'_>) {
 async fn create(module: Arc<AccountModule>, call: Call, request: CreateOrgRequest) -> Result<Org, Refusal> {
     let superadmin = module.identity.is_superadmin(&call);
     if !superadmin && !module.settings.accounts_found_orgs {
-        return Err(Refusal::new(
-            Code::PermissionDenied,
-            "ORGS_NOT_OPEN",
-            "only a superadmin makes orgs on this server",
-        )
-        .help("ask the operator of the server"));
+        return Err(Refusal::new(Reason::OrgsNotOpen, "only a superadmin makes orgs on this server")
+            .help("ask the operator of the server"));
     }
     if !superadmin && !request.admin_email.is_empty() {
         return Err(Refusal::invalid("admin_email", "you become the first admin yourself: leave it out"));
@@ -119,7 +115,7 @@ async fn delete_projects(call: &Call, org: OrgId) -> Result<(), Refusal> {
             return Ok(());
         }
     }
-    Err(Refusal::precondition("TOO_MANY", "the org has more projects than one call deletes")
+    Err(Refusal::new(Reason::TooMany, "the org has more projects than one call deletes")
         .help("delete some of them first"))
 }
 
@@ -127,7 +123,7 @@ async fn delete_projects(call: &Call, org: OrgId) -> Result<(), Refusal> {
 pub(crate) async fn open_org(call: &Call, id: OrgId) -> Result<Org, Refusal> {
     let org = call.records().get::<Org>(id.record()).await?.ok_or_else(Refusal::not_found)?;
     if org.closed_at.is_some() {
-        return Err(Refusal::precondition("ORG_CLOSED", "the org is closed"));
+        return Err(Refusal::new(Reason::OrgClosed, "the org is closed"));
     }
     Ok(org)
 }

@@ -16,7 +16,7 @@ use sys_contract::{
 use sys_core::{
     call::Call,
     identity::{Email, Held, Scope, role_named, role_number},
-    refusal::{Code, Refusal},
+    refusal::{Reason, Refusal},
 };
 
 /// How many rows a page has where the request does not say.
@@ -105,6 +105,6 @@ pub(crate) fn same_etag(seen: &str, now: &str) -> Result<(), Refusal> {
     if seen.is_empty() || seen == now {
         return Ok(());
     }
-    Err(Refusal::new(Code::Aborted, "ETAG_MISMATCH", "the record was changed meanwhile")
+    Err(Refusal::new(Reason::EtagMismatch, "the record was changed meanwhile")
         .help("read it again, then repeat the change with its new etag"))
 }

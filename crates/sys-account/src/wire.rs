@@ -26,6 +26,8 @@ not_printed!(
     RefreshRequest,
     ResetPasswordRequest,
     SetupRequest,
+    StepUpRequest,
+    ChangePasswordRequest,
     CreateAccountRequest,
     AcceptInvitationRequest,
     DeclineInvitationRequest

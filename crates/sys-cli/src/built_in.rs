@@ -8,7 +8,12 @@ use std::ffi::OsString;
 pub(crate) const SERVER_VARIABLE: &str = "SYS_SERVER";
 
 /// Commands that need no descriptors.
-pub(crate) const NAMES: [&str; 6] = ["check", "completion", "login", "logout", "setup", "whoami"];
+pub(crate) const NAMES: [&str; 8] = ["check", "completion", "explain", "login", "logout", "man", "setup", "whoami"];
+
+/// The noun of the audit log. The server has commands for it, too.
+pub(crate) const AUDIT: &str = "audit";
+/// Its commands that are always there.
+pub(crate) const AUDIT_VERBS: [&str; 3] = ["export", "tail", "verify"];
 
 /// Over the flags that all commands have.
 const GLOBAL_HEADING: &str = "Options of all commands";
@@ -28,7 +33,7 @@ pub(crate) fn command() -> Command {
         .subcommand_required(true)
         .arg_required_else_help(true)
         .args([server(), output()])
-        .subcommands([login(), setup(), logout(), whoami(), check(), completion()])
+        .subcommands([login(), setup(), logout(), whoami(), audit(), check(), completion(), explain(), man()])
 }
 
 fn server() -> Arg {
@@ -55,6 +60,12 @@ fn login() -> Command {
         .about("Logs in and keeps the session")
         .args([email(), device_name()])
         .args(password("Your password"))
+        .arg(
+            Arg::new("trust-audit-anew")
+                .long("trust-audit-anew")
+                .action(ArgAction::SetTrue)
+                .help("Believes the audit logs as they are now, although they are not what they were; the kept heads are set aside"),
+        )
         .after_help("Examples:\n  sys login --server http://127.0.0.1:8443 --email me@example.org")
 }
 
@@ -66,6 +77,53 @@ fn setup() -> Command {
         .arg(Arg::new("display-name").long("display-name").value_name("TEXT").help("How others see you"))
         .args(password("The password to set"))
         .after_help("Examples:\n  sys setup --server http://127.0.0.1:8443 --token TOKEN --email me@example.org")
+}
+
+fn audit() -> Command {
+    let org = || {
+        let help = "The org whose log is meant; else that of the server";
+        Arg::new("org-id").long("org-id").value_name("ORG_ID").help(help)
+    };
+    let seconds = |name| Arg::new(name).long(name).value_parser(clap::value_parser!(u64));
+    let path =
+        || Arg::new("file").long("file").value_name("FILE").value_parser(clap::value_parser!(std::path::PathBuf));
+    Command::new(AUDIT)
+        .about("Reads the audit logs and checks them")
+        .subcommand_required(true)
+        .arg_required_else_help(true)
+        .disable_help_subcommand(true)
+        .subcommand(
+            Command::new("tail")
+                .about("Shows the last entries of a log, then each that comes, until it is interrupted")
+                .arg(org())
+                .arg(seconds("lines").value_name("COUNT").default_value("10").help("How many entries to begin with"))
+                .arg(
+                    seconds("interval")
+                        .value_name("SECONDS")
+                        .default_value("5")
+                        .value_parser(clap::value_parser!(u64).range(1..=3_600))
+                        .help("How often to look; each look is an entry of the log itself, which is not shown"),
+                )
+                .after_help("Examples:\n  sys audit tail --org-id ORG_ID"),
+        )
+        .subcommand(
+            Command::new("verify")
+                .about("Reads a whole log and checks it against its signed head and the head that is kept here")
+                .arg(org())
+                .arg(
+                    path()
+                        .conflicts_with("org-id")
+                        .help("Checks this file, which `sys audit export` wrote, without a server"),
+                )
+                .after_help("Examples:\n  sys audit verify --org-id ORG_ID\n  sys audit verify --file audit.jsonl"),
+        )
+        .subcommand(
+            Command::new("export")
+                .about("Writes a whole log with its signed head as lines of JSON")
+                .arg(org())
+                .arg(path().required(true).help("Where to; a file that is there is replaced"))
+                .after_help("Examples:\n  sys audit export --org-id ORG_ID --file audit.jsonl"),
+        )
 }
 
 fn logout() -> Command {
@@ -93,6 +151,33 @@ fn completion() -> Command {
         .about("Prints a script that completes commands in a shell")
         .arg(Arg::new("shell").required(true).value_parser(["bash", "zsh", "fish"]).help("The shell"))
         .after_help("Examples:\n  source <(sys completion bash)")
+}
+
+fn explain() -> Command {
+    Command::new("explain")
+        .about("Explains a reason that a server refuses with, or lists all of them")
+        .arg(Arg::new("reason").value_name("REASON").help("What stands behind the error, such as METHOD_REFUSED"))
+        .after_help("Examples:\n  sys explain METHOD_REFUSED")
+}
+
+fn man() -> Command {
+    Command::new("man")
+        .about("Prints the manual page of a command, or writes those of all commands into a folder")
+        .arg(
+            Arg::new("command")
+                .num_args(0..)
+                .value_name("COMMAND")
+                .help("The command, such as `org list`; else the program"),
+        )
+        .arg(
+            Arg::new("dir")
+                .long("dir")
+                .value_name("DIR")
+                .conflicts_with("command")
+                .value_parser(clap::value_parser!(std::path::PathBuf))
+                .help("Writes one page for each command into this folder"),
+        )
+        .after_help("Examples:\n  sys man org list | man -l -\n  sys man --dir ~/.local/share/man/man1")
 }
 
 /// In base64url: one in 64 begins with a dash.
@@ -198,7 +283,8 @@ mod tests {
     fn the_command_line_is_consistent_and_names_every_built_in_command() {
         let command = command();
         command.clone().debug_assert();
-        let mut names: Vec<&str> = command.get_subcommands().map(Command::get_name).collect();
+        let mut names: Vec<&str> =
+            command.get_subcommands().map(Command::get_name).filter(|name| *name != AUDIT).collect();
         names.sort_unstable();
         assert_eq!(names, NAMES);
         for name in NAMES {

@@ -3,18 +3,24 @@
 //! Nothing here is known before the server is asked: nouns are services, verbs their methods, help their comments.
 
 use crate::{
+    built_in,
     flags::{Flag, Flags, Given},
     options::Options,
     plain,
 };
-use clap::{Arg, ArgAction, Command};
+use clap::{Arg, ArgAction, ArgMatches, Command};
 use prost_reflect::{DescriptorPool, DynamicMessage, FieldDescriptor, Kind, MethodDescriptor, ServiceDescriptor};
 use std::collections::BTreeMap;
 use sys_client::{auth, descriptors::GET_DESCRIPTORS};
 use sys_contract::{comment_of, names};
 
-/// Methods with a command of their own, which keeps their tokens off the screen; and the one that all commands come from.
-const HIDDEN: [&str; 6] = [auth::LOGIN, auth::REFRESH, auth::LOGOUT, auth::SETUP, auth::WHO_AM_I, GET_DESCRIPTORS];
+/// Methods with a command of their own, which keeps their tokens off the screen, or that commands call by themselves; and the
+/// one that all commands come from.
+const HIDDEN: [&str; 7] =
+    [auth::LOGIN, auth::REFRESH, auth::LOGOUT, auth::SETUP, auth::STEP_UP, auth::WHO_AM_I, GET_DESCRIPTORS];
+
+/// The flag of commands that may ask for the password again.
+const PASSWORD_STDIN: &str = "password-stdin";
 
 /// The nouns of a server.
 #[derive(Debug, Default)]
@@ -37,6 +43,8 @@ pub(crate) struct Verb {
     pub(crate) flags: Flags,
     /// Where a list has its pages.
     pub(crate) pages: Option<Pages>,
+    /// Whether the server may ask for the password again.
+    steps_up: bool,
 }
 
 /// The fields by which a list is read page by page (AIP-158).
@@ -67,7 +75,16 @@ impl Tree {
 
     /// The command line of these commands beside the built-in ones.
     pub(crate) fn command(&self, built_in: Command) -> Command {
-        built_in.subcommands(self.nouns.iter().map(|(name, noun)| noun.command(name)))
+        self.nouns.iter().fold(built_in, |root, (name, noun)| {
+            if name != built_in::AUDIT {
+                return root.subcommand(noun.command(name));
+            }
+            // The commands of the server join those that are always there.
+            root.mut_subcommand(name, |audit| {
+                let verbs = noun.verbs.iter().filter(|(verb, _)| !built_in::AUDIT_VERBS.contains(&verb.as_str()));
+                audit.subcommands(verbs.map(|(verb, method)| method.command(name, verb)))
+            })
+        })
     }
 
     /// The method behind `sys NOUN VERB`.
@@ -114,6 +131,7 @@ impl Verb {
             method: method.clone(),
             flags: Flags::of(method, options),
             pages: Pages::of(method),
+            steps_up: options.steps_up(method),
         }
     }
 
@@ -123,6 +141,11 @@ impl Verb {
             .long_about(self.comment.clone())
             .after_help(self.examples(noun, verb))
             .args(self.flags.all.iter().map(Flag::arg));
+        if self.has_password_flag() {
+            let help =
+                "Your password, where it is asked for again, comes as a line of standard input; else you are asked";
+            command = command.arg(Arg::new(PASSWORD_STDIN).long(PASSWORD_STDIN).action(ArgAction::SetTrue).help(help));
+        }
         if self.flags.mask.is_some() {
             let fields: Vec<String> = self.changeable().map(|flag| flag.long.clone()).collect();
             command = command.arg(
@@ -140,6 +163,17 @@ impl Verb {
             command = command.arg(if let Some(token) = token { all.conflicts_with(token) } else { all });
         }
         command
+    }
+
+    /// Whether the password that the server may ask for again is read from standard input.
+    pub(crate) fn password_from_stdin(&self, matches: &ArgMatches) -> bool {
+        self.has_password_flag() && matches.get_flag(PASSWORD_STDIN)
+    }
+
+    /// A request that has such a flag for a field of its own keeps it: then the password is asked for on the terminal.
+    fn has_password_flag(&self) -> bool {
+        self.steps_up
+            && !self.flags.all.iter().any(|flag| flag.long == PASSWORD_STDIN || flag.aside() == PASSWORD_STDIN)
     }
 
     /// The flags that change something, so that the mask names them when they are given.

@@ -23,6 +23,8 @@ pub(crate) enum Exit {
     Unreachable = 7,
     /// Too much or too often.
     RateLimited = 8,
+    /// The server shows an audit log that was cut or rewritten.
+    Distrusted = 9,
 }
 
 /// The part of `sys --help` about exit codes.
@@ -36,7 +38,8 @@ Exit codes:
   5  not found, or hidden from you
   6  conflict: taken, changed meanwhile, or not possible now
   7  the server cannot be reached
-  8  rate limited";
+  8  rate limited
+  9  the audit log was tampered with";
 
 impl Exit {
     /// The exit code for a gRPC code.

@@ -1,6 +1,9 @@
 //! What went wrong, told on standard error: what, which field, what to do; and the exit code.
 
-use crate::{command_tree::Verb, exit::Exit, output::OutputError, plain, request::RequestError, secret::SecretError};
+use crate::{
+    audit_commands::AuditFailure, command_tree::Verb, exit::Exit, explain, output::OutputError, plain,
+    request::RequestError, secret::SecretError,
+};
 use std::error::Error;
 use sys_client::{CallError, ClientError, Code, EndpointError, Refused, SessionError};
 use sys_contract::problem::Problems;
@@ -29,6 +32,12 @@ pub(crate) enum Failure {
     /// A file of a contract cannot be read.
     #[error("cannot read {path}")]
     File { path: String, source: std::io::Error },
+    /// Nothing can be written into a folder.
+    #[error("cannot write into {path}")]
+    Folder { path: String, source: std::io::Error },
+    /// An audit log could not be read, or is not what it was.
+    #[error(transparent)]
+    Audit(#[from] AuditFailure),
     /// The answer cannot be shown.
     #[error(transparent)]
     Output(#[from] OutputError),
@@ -55,8 +64,10 @@ impl Failure {
         match self {
             Self::Usage(..) | Self::Request(_) | Self::Secret(_) | Self::Endpoint(_) => Exit::Usage,
             Self::Client(error) => error.code().map_or(Exit::Other, Exit::of),
+            Self::Audit(failure) if failure.is_distrust() => Exit::Distrusted,
+            Self::Audit(failure) => failure.client().and_then(ClientError::code).map_or(Exit::Other, Exit::of),
             Self::Contract(_) => Exit::Invalid,
-            Self::File { .. } | Self::Output(_) | Self::EndlessPages => Exit::Other,
+            Self::File { .. } | Self::Folder { .. } | Self::Output(_) | Self::EndlessPages => Exit::Other,
         }
     }
 
@@ -74,6 +85,9 @@ impl Failure {
         }
         if let Some(help) = self.help() {
             report.push_str(&format!("\nwhat to do: {}", plain::line(&help)));
+        }
+        if let Some(reason) = self.explained() {
+            report.push_str(&format!("\nmore: sys explain {reason}"));
         }
         report
     }
@@ -99,9 +113,20 @@ impl Failure {
         }
     }
 
+    /// The reason, where it has a page that says more than the fields at fault do.
+    fn explained(&self) -> Option<&str> {
+        let refused = self.refused().filter(|refused| refused.fields.is_empty())?;
+        refused.reason.as_deref().filter(|reason| explain::page(reason).is_some())
+    }
+
     fn help(&self) -> Option<String> {
         if matches!(self, Self::Client(ClientError::SessionEnded(_) | ClientError::LoggedOut)) {
             return Some("log in again with `sys login`".to_owned());
+        }
+        if let Self::Audit(failure) = self
+            && let Some(help) = failure.help()
+        {
+            return Some(help.to_owned());
         }
         if let Some(help) = self.refused().and_then(|refused| refused.help.clone()) {
             return Some(help);
@@ -158,6 +183,15 @@ mod tests {
             "error: permission denied (PERMISSION_DENIED / METHOD_REFUSED)\n  (note.title): is empty\n\
              what to do: ask \u{fffd}[31man admin"
         );
+        let Failure::Client(ClientError::Call(CallError::Refused(mut refusal))) = failure else { panic!("a refusal") };
+        refusal.fields.clear();
+        let page = |reason: &str| {
+            let refusal = Refused { reason: Some(reason.into()), ..(*refusal).clone() };
+            Failure::from(CallError::Refused(Box::new(refusal)))
+                .report(None)
+                .contains("\nmore: sys explain METHOD_REFUSED")
+        };
+        assert!(page("METHOD_REFUSED") && !page("A_MODULES_OWN"), "a reason without a page has nothing to explain");
         assert!(refused(Code::Unauthenticated, "X", None).report(None).contains("what to do: log in"));
     }
 

@@ -1,16 +1,20 @@
 //! `sys`, the command line of a sys server. Parses, dispatches, and says how it ended; what the commands are is told by
 //! the server ([`command_tree`]), what they send by [`request`], what they show by [`output`].
 
+mod audit_commands;
 mod built_in;
 mod check;
 mod command_tree;
 mod complete;
 mod exit;
+mod explain;
 mod failure;
 mod flags;
+mod manual;
 mod options;
 mod output;
 mod plain;
+mod progress;
 mod request;
 mod run;
 mod secret;

@@ -2,13 +2,16 @@
 //!
 //! Only what changes the command line is read here; what the options mean is decided on the server.
 
-use prost_reflect::{DescriptorPool, DynamicMessage, ExtensionDescriptor, FieldDescriptor, MessageDescriptor, Value};
+use prost_reflect::{
+    DescriptorPool, DynamicMessage, ExtensionDescriptor, FieldDescriptor, MessageDescriptor, MethodDescriptor, Value,
+};
 
 /// The extensions of one pool. A module that imports none of them has plain flags.
 #[derive(Debug)]
 pub(crate) struct Options {
     field: Option<ExtensionDescriptor>,
     record: Option<ExtensionDescriptor>,
+    method: Option<ExtensionDescriptor>,
     validate: Option<ExtensionDescriptor>,
 }
 
@@ -28,6 +31,7 @@ impl Options {
         Self {
             field: pool.get_extension_by_name("sys.policy.v1.field"),
             record: pool.get_extension_by_name("sys.policy.v1.record"),
+            method: pool.get_extension_by_name("sys.policy.v1.method"),
             validate: pool.get_extension_by_name("buf.validate.field"),
         }
     }
@@ -44,6 +48,14 @@ impl Options {
             immutable: flag(policy.as_ref(), "immutable"),
             required: flag(rules.as_ref(), "required") || rules.as_ref().is_some_and(wants_text),
         }
+    }
+
+    /// Whether calls of this method may want a password that was shown lately.
+    pub(crate) fn steps_up(&self, method: &MethodDescriptor) -> bool {
+        let Some(extension) = &self.method else { return false };
+        let options = method.options();
+        let policy = options.get_extension(extension);
+        policy.as_message().is_some_and(|policy| policy.has_field_by_name("step_up"))
     }
 
     /// Whether messages of this type are stored.

@@ -3,12 +3,15 @@
 use crate::{
     command_tree::Verb,
     flags::{Flag, Given, path_text},
-    secret::{SecretError, Secrets},
+    secret::{self, SecretError, Secrets},
     value,
 };
 use clap::{ArgMatches, parser::ValueSource};
 use prost_reflect::{DynamicMessage, FieldDescriptor, Kind, Value};
 use std::collections::HashMap;
+
+/// What the names of secrets begin with that are being chosen, so that they are typed twice.
+const CHOSEN: &str = "new-";
 
 /// Why a command line stands for no request.
 #[derive(Debug, thiserror::Error)]
@@ -74,7 +77,12 @@ fn is_given(flag: &Flag, matches: &ArgMatches) -> bool {
 /// What was given for a flag: its one value, or all of them as a list or map.
 fn given(flag: &Flag, matches: &ArgMatches, secrets: &mut impl Secrets) -> Result<Option<Value>, RequestError> {
     if flag.given == Given::Aside {
-        let secret = secrets.read(&flag.long, matches.get_flag(&flag.long))?;
+        let from_stdin = matches.get_flag(&flag.long);
+        let secret = if flag.long.starts_with(CHOSEN) {
+            secret::chosen(secrets, &flag.long, from_stdin)?
+        } else {
+            secrets.read(&flag.long, from_stdin)?
+        };
         return Ok(secret.map(|secret| Value::String(secret.as_str().to_owned())));
     }
     // clap knows the ids of a command in debug builds only; ours are all its own, so an error means not given.

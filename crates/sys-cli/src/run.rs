@@ -1,14 +1,18 @@
 //! From arguments to an exit code.
 
 use crate::{
+    audit_commands,
     built_in::{self, Glance, SERVER_VARIABLE},
     check,
     command_tree::{Pages, Tree, Verb},
     complete,
     exit::Exit,
+    explain,
     failure::Failure,
+    manual,
     output::{self, Format},
-    secret::Terminal,
+    progress,
+    secret::{Secrets, Terminal},
     session_commands,
 };
 use clap::{ArgMatches, Command};
@@ -32,7 +36,14 @@ pub(crate) async fn run(arguments: Vec<OsString>) -> Exit {
     let glance = Glance::over(words);
     let command = glance.command.as_deref().filter(|command| *command != "help");
     let version = command.is_none() && words.iter().any(|word| word == "--version" || word == "-V");
-    if version || command.is_some_and(|command| built_in::NAMES.contains(&command)) {
+    if command == Some("man") {
+        return manual_page(&glance, &arguments).await;
+    }
+    let next = glance.next.as_deref().unwrap_or_default();
+    let is_built_in = |command: &str| {
+        built_in::NAMES.contains(&command) || command == built_in::AUDIT && built_in::AUDIT_VERBS.contains(&next)
+    };
+    if version || command.is_some_and(is_built_in) {
         return parsed(built_in::command(), &Tree::default(), &arguments, None).await;
     }
     let (tree, client) = match (Asked::ask(&glance).await, command) {
@@ -54,11 +65,7 @@ pub(crate) async fn run(arguments: Vec<OsString>) -> Exit {
 async fn parsed(command: Command, tree: &Tree, arguments: &[OsString], client: Option<Client>) -> Exit {
     let matches = match command.try_get_matches_from(arguments) {
         Ok(matches) => matches,
-        Err(error) => {
-            // Help goes to standard output and mistakes to standard error; if nobody reads, nobody is told.
-            let _ = error.print();
-            return if error.exit_code() == 0 { Exit::Ok } else { Exit::Usage };
-        }
+        Err(error) => return unparsed(&error),
     };
     let Some((noun, matches)) = matches.subcommand() else { return Exit::Usage };
     let (Some(client), Some((name, matches))) = (client, matches.subcommand()) else {
@@ -68,6 +75,31 @@ async fn parsed(command: Command, tree: &Tree, arguments: &[OsString], client: O
         Some(verb) => ended(called(verb, matches, &client).await, Some(verb)),
         None => ended(built_in_command(noun, matches).await, None),
     }
+}
+
+/// Manual pages are of the built-in commands, and of the server's where one is known.
+async fn manual_page(glance: &Glance, arguments: &[OsString]) -> Exit {
+    let asked = timeout(COMPLETION_TIMEOUT, Asked::ask(glance)).await.ok().and_then(Result::ok);
+    let root = asked.map(|asked| asked.tree).unwrap_or_default().command(built_in::command());
+    let matches = match root.clone().try_get_matches_from(arguments) {
+        Ok(matches) => matches,
+        Err(error) => return unparsed(&error),
+    };
+    let Some((_, matches)) = matches.subcommand() else { return Exit::Usage };
+    let written = match matches.get_one::<PathBuf>("dir") {
+        Some(dir) => manual::pages(root, dir),
+        None => {
+            let words: Vec<String> = matches.get_many("command").into_iter().flatten().cloned().collect();
+            manual::page(root, &words).and_then(|page| Ok(output::print(&page)?))
+        }
+    };
+    ended(written, None)
+}
+
+/// Help goes to standard output and mistakes to standard error; if nobody reads, nobody is told.
+fn unparsed(error: &clap::Error) -> Exit {
+    let _ = error.print();
+    if error.exit_code() == 0 { Exit::Ok } else { Exit::Usage }
 }
 
 /// Says what went wrong, if something did.
@@ -87,10 +119,21 @@ async fn built_in_command(name: &str, matches: &ArgMatches) -> Result<(), Failur
             let files = matches.get_many::<PathBuf>("file").map(|files| files.cloned().collect::<Vec<_>>());
             Ok(output::print(&check::matrix(&files.unwrap_or_default())?)?)
         }
+        "explain" => {
+            let reason = matches.get_one::<String>("reason").map(String::as_str);
+            Ok(output::print(&explain::explain(reason)?)?)
+        }
         "completion" => {
             let shell = matches.get_one::<String>("shell").map(String::as_str).unwrap_or_default();
             Ok(output::print(complete::script(shell))?)
         }
+        built_in::AUDIT => match matches.subcommand() {
+            Some((verb, matches)) => audit_command(verb, matches).await,
+            None => Err(Failure::Usage(
+                "no command of `sys audit` is named".to_owned(),
+                "see `sys audit --help`".to_owned(),
+            )),
+        },
         _ => {
             let sessions = SessionStore::from_environment(|name| env::var_os(name))?;
             let server = server(matches.get_one::<String>("server").cloned(), &sessions)?;
@@ -104,10 +147,32 @@ async fn built_in_command(name: &str, matches: &ArgMatches) -> Result<(), Failur
     }
 }
 
+async fn audit_command(verb: &str, matches: &ArgMatches) -> Result<(), Failure> {
+    let sessions = SessionStore::from_environment(|name| env::var_os(name))?;
+    let file = matches.try_get_one::<PathBuf>("file").ok().flatten();
+    if let (true, Some(path)) = (verb == "verify", file) {
+        return audit_commands::verify_file(path, sessions, format(matches));
+    }
+    let server = server(matches.get_one::<String>("server").cloned(), &sessions)?;
+    match verb {
+        "tail" => audit_commands::tail(matches, &server, sessions, format(matches)).await,
+        "export" => audit_commands::export(matches, &server, sessions).await,
+        _ => audit_commands::verify(matches, &server, sessions, format(matches)).await,
+    }
+}
+
 /// Calls the method behind a verb and shows its answer.
 async fn called(verb: &Verb, matches: &ArgMatches, client: &Client) -> Result<(), Failure> {
     let mut request = verb.request(matches, &mut Terminal)?;
-    let mut answer = client.call(&verb.method, &request).await?;
+    let mut answer = match client.call(&verb.method, &request).await {
+        Err(error) if error.asks_for_password() => {
+            let password = Terminal.read("password", verb.password_from_stdin(matches))?;
+            // Without anybody to ask, the server's refusal says what to do.
+            client.step_up(&password.ok_or(error)?).await?;
+            client.call(&verb.method, &request).await?
+        }
+        answered => answered?,
+    };
     let Some(pages) = &verb.pages else { return Ok(output::message(&answer, format(matches))?) };
     if matches.get_flag("all") {
         add_pages(&mut answer, &mut request, verb, pages, client).await?;
@@ -128,6 +193,9 @@ async fn add_pages(
     pages: &Pages,
     client: &Client,
 ) -> Result<(), Failure> {
+    let count = |page: &DynamicMessage| page.get_field(&pages.items).as_list().map_or(0, <[Value]>::len);
+    let records = progress::Records::begin();
+    records.came(count(answer));
     let mut next = pages.next(answer);
     for _ in 1..MAX_PAGES {
         if next.is_empty() {
@@ -136,6 +204,7 @@ async fn add_pages(
         }
         request.set_field(&pages.page_token, Value::String(next.clone()));
         let page = client.call(&verb.method, request).await?;
+        records.came(count(&page));
         let after = pages.next(&page);
         if after == next {
             return Err(Failure::EndlessPages);

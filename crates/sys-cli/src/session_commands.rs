@@ -1,7 +1,7 @@
 //! `login`, `setup`, `logout` and `whoami`.
 
 use crate::{
-    built_in,
+    audit_commands, built_in,
     failure::Failure,
     output::{self, Format},
     plain,
@@ -29,8 +29,9 @@ pub(crate) async fn login(
         password: password.as_str().to_owned(),
         device_name: text(matches, "device-name").unwrap_or_else(built_in::machine_name),
     };
-    let client = Client::connect(server, sessions).await?;
+    let client = Client::connect(server, sessions.clone()).await?;
     client.log_in(&request).await?;
+    check_heads(&client, &sessions, matches.get_flag("trust-audit-anew")).await?;
     output::note(&format!("logged in to {server} as {}", request.email));
     Ok(())
 }
@@ -51,10 +52,24 @@ pub(crate) async fn setup(
         display_name: text(matches, "display-name").unwrap_or_default(),
         device_name: text(matches, "device-name").unwrap_or_else(built_in::machine_name),
     };
-    let client = Client::connect(server, sessions).await?;
+    let client = Client::connect(server, sessions.clone()).await?;
     client.set_up(&request).await?;
+    check_heads(&client, &sessions, false).await?;
     output::note(&format!("set up {server}; logged in as {}", request.email));
     Ok(())
+}
+
+/// Looks at the audit logs that somebody may read who has just logged in. Nobody stays logged in to a server that shows another
+/// log than before.
+async fn check_heads(client: &Client, sessions: &SessionStore, anew: bool) -> Result<(), Failure> {
+    let checked = audit_commands::check_heads(client, sessions, anew).await;
+    if checked.is_err() && client.log_out().await.is_err() {
+        client.forget_session().await?;
+        output::note(
+            "warning: the server did not end the session: end it by `sys session list` and `revoke` when you trust it again",
+        );
+    }
+    checked
 }
 
 /// Ends the session.

@@ -15,6 +15,8 @@ pub const REFRESH: &str = "sys.account.v1.AuthService/Refresh";
 pub const LOGOUT: &str = "sys.account.v1.AuthService/Logout";
 /// Makes the first superadmin with a one-time token.
 pub const SETUP: &str = "sys.account.v1.AuthService/Setup";
+/// Shows the password again.
+pub const STEP_UP: &str = "sys.account.v1.AuthService/StepUp";
 /// Says who the caller is.
 pub const WHO_AM_I: &str = "sys.account.v1.AuthService/WhoAmI";
 
@@ -63,6 +65,15 @@ pub struct RefreshRequest {
     pub refresh_token: String,
 }
 
+/// sys.account.v1.StepUpRequest.
+#[derive(Clone, PartialEq, Message)]
+#[prost(skip_debug)]
+pub struct StepUpRequest {
+    /// The account's password.
+    #[prost(string, tag = "1")]
+    pub password: String,
+}
+
 /// sys.account.v1.TokenPair.
 #[derive(Clone, PartialEq, Message)]
 #[prost(skip_debug)]
@@ -109,7 +120,7 @@ macro_rules! hidden {
     )*};
 }
 
-hidden!(LoginRequest, SetupRequest, RefreshRequest, TokenPair);
+hidden!(LoginRequest, SetupRequest, RefreshRequest, StepUpRequest, TokenPair);
 
 /// sys.account.v1.WhoAmIResponse.
 #[derive(Clone, PartialEq, Message)]

@@ -5,7 +5,7 @@
 
 use crate::{
     CallError, Channel, Endpoint, Refused, Session, SessionError, SessionStore, Token,
-    auth::{self, LoginRequest, RefreshRequest, SetupRequest, TokenPair, WhoAmI},
+    auth::{self, LoginRequest, RefreshRequest, SetupRequest, StepUpRequest, TokenPair, WhoAmI},
     descriptors,
 };
 use bytes::Bytes;
@@ -13,6 +13,9 @@ use prost::Message;
 use prost_reflect::{DescriptorPool, DynamicMessage, MethodDescriptor};
 use std::time::{SystemTime, UNIX_EPOCH};
 use tonic::Code;
+
+/// The reason of a refusal that a password mends.
+const STEP_UP_REQUIRED: &str = "STEP_UP_REQUIRED";
 
 /// A server, and the session on it if there is one.
 #[derive(Debug, Clone)]
@@ -95,6 +98,18 @@ impl Client {
         Ok(self.sessions.lock().await?.remove()?)
     }
 
+    /// Forgets the session without asking the server, where it is not to be believed.
+    pub async fn forget_session(&self) -> Result<(), ClientError> {
+        Ok(self.sessions.lock().await?.remove()?)
+    }
+
+    /// Shows the password again, after a call that was refused for want of it ([`ClientError::asks_for_password`]). The call
+    /// may then be repeated.
+    pub async fn step_up(&self, password: &str) -> Result<(), ClientError> {
+        let request = StepUpRequest { password: password.to_owned() };
+        self.call_bytes(auth::STEP_UP, request.encode_to_vec().into()).await.map(drop)
+    }
+
     /// Who is logged in.
     pub async fn who_am_i(&self) -> Result<WhoAmI, ClientError> {
         let answer = self.call_bytes(auth::WHO_AM_I, Bytes::new()).await?;
@@ -154,6 +169,11 @@ pub enum ClientError {
 }
 
 impl ClientError {
+    /// Whether the call was refused because its method wants a password that was shown lately.
+    pub fn asks_for_password(&self) -> bool {
+        matches!(self, Self::Call(CallError::Refused(refused)) if refused.reason.as_deref() == Some(STEP_UP_REQUIRED))
+    }
+
     /// The gRPC code that stands for this error, where there is one.
     pub fn code(&self) -> Option<Code> {
         match self {

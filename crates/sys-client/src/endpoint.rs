@@ -1,6 +1,6 @@
 //! Where a server is.
 
-use http::Uri;
+use http::{Uri, uri::Authority};
 use std::{fmt, net::IpAddr, str::FromStr};
 
 /// The origin of a server: scheme, host and port, and nothing after them.
@@ -30,7 +30,7 @@ impl FromStr for Endpoint {
         let uri: Uri = text.parse().map_err(|_| malformed())?;
         let (Some(scheme), Some(authority)) = (uri.scheme_str(), uri.authority()) else { return Err(malformed()) };
         let bare = uri.path().trim_matches('/').is_empty() && uri.query().is_none();
-        if !bare || authority.as_str().contains('@') {
+        if !bare || !names_no_more(authority) {
             return Err(malformed());
         }
         match scheme {
@@ -40,6 +40,14 @@ impl FromStr for Endpoint {
             _ => Err(malformed()),
         }
     }
+}
+
+/// Whether nothing stands beside the host but a port: `Authority` also reads `user@host` and `[::1]8443`.
+fn names_no_more(authority: &Authority) -> bool {
+    let rest = authority.as_str().strip_prefix(authority.host());
+    rest.is_some_and(|rest| {
+        rest.is_empty() || rest.strip_prefix(':').is_some_and(|port| port.bytes().all(|byte| byte.is_ascii_digit()))
+    })
 }
 
 /// `localhost` counts: it never leaves the machine (RFC 6761 section 6.3).
@@ -100,7 +108,9 @@ mod tests {
         for text in ["", "127.0.0.1:8443", "http://", "http://localhost/x", "http://localhost?x", "ftp://localhost"] {
             assert!(matches!(text.parse::<Endpoint>(), Err(EndpointError::Malformed { .. })), "{text}");
         }
-        assert!(matches!("http://me@localhost".parse::<Endpoint>(), Err(EndpointError::Malformed { .. })));
+        for text in ["http://me@localhost", "http://[::1]8443", "http://[::1]example.org:80"] {
+            assert!(matches!(text.parse::<Endpoint>(), Err(EndpointError::Malformed { .. })), "{text}");
+        }
         assert!(matches!("https://example.org".parse::<Endpoint>(), Err(EndpointError::TlsNotYet { .. })));
     }
 }

@@ -5,11 +5,16 @@
 //! [`client`]). What must never happen here: a token in a log, an error text or a `Debug` form, or a call in the clear to
 //! another machine. Start reading at [`client`].
 
+pub mod audit;
+pub mod audit_text;
 pub mod auth;
 pub mod channel;
 pub mod client;
 pub mod descriptors;
 pub mod endpoint;
+#[doc(hidden)]
+pub mod fuzzing;
+pub mod heads;
 pub mod session;
 pub mod status;
 

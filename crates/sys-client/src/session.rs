@@ -75,6 +75,34 @@ impl Session {
     pub fn is_stale(&self, now_unix_s: i64) -> bool {
         self.access_expires_unix_s.saturating_sub(now_unix_s) < REFRESH_BEFORE_END_S
     }
+
+    /// From the text of a session file.
+    pub(crate) fn from_text(text: &str) -> Option<Self> {
+        let stored: Stored = serde_json::from_str(text).ok()?;
+        let server = stored.server.parse().ok().filter(|_| stored.format == FORMAT)?;
+        Some(Self {
+            server,
+            account_id: stored.account_id,
+            session_id: stored.session_id,
+            access_token: Token(stored.access_token),
+            access_expires_unix_s: stored.access_expires_unix_s,
+            refresh_token: Token(stored.refresh_token),
+        })
+    }
+
+    /// The text of its session file.
+    pub(crate) fn to_text(&self) -> Option<Zeroizing<String>> {
+        let stored = Stored {
+            format: FORMAT,
+            server: self.server.to_string(),
+            account_id: self.account_id.clone(),
+            session_id: self.session_id.clone(),
+            access_token: self.access_token.0.clone(),
+            access_expires_unix_s: self.access_expires_unix_s,
+            refresh_token: self.refresh_token.0.clone(),
+        };
+        serde_json::to_string_pretty(&stored).ok().map(Zeroizing::new)
+    }
 }
 
 /// The session file as it stands on disk.
@@ -129,17 +157,7 @@ impl SessionStore {
         if mode & 0o077 != 0 {
             return Err(SessionError::Exposed { path });
         }
-        let stored: Stored = serde_json::from_str(&text).map_err(|_| SessionError::Malformed { path: path.clone() })?;
-        let server = stored.server.parse().ok().filter(|_| stored.format == FORMAT);
-        let Some(server) = server else { return Err(SessionError::Malformed { path }) };
-        Ok(Some(Session {
-            server,
-            account_id: stored.account_id,
-            session_id: stored.session_id,
-            access_token: Token(stored.access_token),
-            access_expires_unix_s: stored.access_expires_unix_s,
-            refresh_token: Token(stored.refresh_token),
-        }))
+        Session::from_text(&text).map(Some).ok_or(SessionError::Malformed { path })
     }
 
     /// Waits for the right to change the session file.
@@ -160,7 +178,7 @@ impl SessionStore {
         }
     }
 
-    fn file(&self, name: &str) -> PathBuf {
+    pub(crate) fn file(&self, name: &str) -> PathBuf {
         self.directory.join(name)
     }
 }
@@ -177,17 +195,7 @@ impl SessionLock<'_> {
     /// Replaces the session. Whoever reads at the same time sees the old one or the new one, whole.
     pub fn save(&self, session: &Session) -> Result<(), SessionError> {
         let path = self.store.file("session.json");
-        let stored = Stored {
-            format: FORMAT,
-            server: session.server.to_string(),
-            account_id: session.account_id.clone(),
-            session_id: session.session_id.clone(),
-            access_token: session.access_token.0.clone(),
-            access_expires_unix_s: session.access_expires_unix_s,
-            refresh_token: session.refresh_token.0.clone(),
-        };
-        let text = serde_json::to_string_pretty(&stored).map(Zeroizing::new);
-        let text = text.map_err(|_| SessionError::Malformed { path: path.clone() })?;
+        let text = session.to_text().ok_or_else(|| SessionError::Malformed { path: path.clone() })?;
         replace(&path, &self.store.file("session.json.new"), text.as_bytes())
             .map_err(|source| SessionError::File { path, source })
     }
@@ -203,7 +211,7 @@ impl SessionLock<'_> {
 }
 
 /// Writes `bytes` to `new`, which only its user may read from the moment it exists, and renames it to `path`.
-fn replace(path: &Path, new: &Path, bytes: &[u8]) -> io::Result<()> {
+pub(crate) fn replace(path: &Path, new: &Path, bytes: &[u8]) -> io::Result<()> {
     // Left over by a program that died; it may have any permissions.
     match fs::remove_file(new) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),

@@ -2,13 +2,11 @@
 
 use crate::Endpoint;
 use prost::Message;
-use std::{collections::BTreeMap, error::Error, fmt};
+use std::{error::Error, fmt};
+use sys_contract::rpc::{BadRequest, ERROR_DOMAIN, ErrorInfo, HELP_KEY, Status};
 use tonic::Code;
 
-/// The domain of the reasons that sys servers give.
-pub const ERROR_DOMAIN: &str = "sys";
-/// The entry of `ErrorInfo.metadata` that says what to do.
-pub const HELP_KEY: &str = "help";
+pub use sys_contract::rpc::FieldViolation;
 
 /// Why a call has no result.
 #[derive(Debug, thiserror::Error)]
@@ -75,42 +73,19 @@ pub struct Refused {
     pub help: Option<String>,
 }
 
-/// One field of the request that is wrong.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct FieldViolation {
-    /// Its path in the request, such as `note.title`.
-    pub field: String,
-    /// What is wrong with it.
-    pub description: String,
-}
-
 impl Refused {
     /// From a gRPC status; `details` holds a `google.rpc.Status`. Details that cannot be read are left out: code and
     /// message stand by themselves.
     pub fn new(code: Code, message: &str, details: &[u8]) -> Self {
-        let mut refused = Self { code, reason: None, message: message.to_owned(), fields: Vec::new(), help: None };
-        let details = RpcStatus::decode(details).unwrap_or_default().details;
-        for detail in details {
-            match detail.type_url.rsplit('/').next() {
-                Some("google.rpc.ErrorInfo") => refused.add_info(ErrorInfo::decode(&*detail.value).unwrap_or_default()),
-                Some("google.rpc.BadRequest") => {
-                    let violations = BadRequest::decode(&*detail.value).unwrap_or_default().field_violations;
-                    refused.fields.extend(
-                        violations
-                            .into_iter()
-                            .map(|wrong| FieldViolation { field: wrong.field, description: wrong.description }),
-                    );
-                }
-                _ => {}
-            }
-        }
-        refused
-    }
-
-    fn add_info(&mut self, mut info: ErrorInfo) {
-        if info.domain == ERROR_DOMAIN {
-            self.reason = Some(info.reason).filter(|reason| !reason.is_empty());
-            self.help = info.metadata.remove(HELP_KEY);
+        let details = Status::decode(details).unwrap_or_default();
+        let ours = details.detail::<ErrorInfo>().filter(|info| info.domain == ERROR_DOMAIN);
+        let mut info = ours.unwrap_or_default();
+        Self {
+            code,
+            reason: Some(info.reason).filter(|reason| !reason.is_empty()),
+            message: message.to_owned(),
+            fields: details.detail::<BadRequest>().unwrap_or_default().field_violations,
+            help: info.metadata.remove(HELP_KEY),
         }
     }
 }
@@ -151,50 +126,13 @@ pub fn code_name(code: Code) -> &'static str {
     }
 }
 
-/// google.rpc.Status.
-#[derive(Clone, PartialEq, Message)]
-struct RpcStatus {
-    #[prost(int32, tag = "1")]
-    code: i32,
-    #[prost(string, tag = "2")]
-    message: String,
-    #[prost(message, repeated, tag = "3")]
-    details: Vec<prost_types::Any>,
-}
-
-/// google.rpc.ErrorInfo.
-#[derive(Clone, PartialEq, Message)]
-struct ErrorInfo {
-    #[prost(string, tag = "1")]
-    reason: String,
-    #[prost(string, tag = "2")]
-    domain: String,
-    #[prost(btree_map = "string, string", tag = "3")]
-    metadata: BTreeMap<String, String>,
-}
-
-/// google.rpc.BadRequest.
-#[derive(Clone, PartialEq, Message)]
-struct BadRequest {
-    #[prost(message, repeated, tag = "1")]
-    field_violations: Vec<WrongField>,
-}
-
-/// google.rpc.BadRequest.FieldViolation.
-#[derive(Clone, PartialEq, Message)]
-struct WrongField {
-    #[prost(string, tag = "1")]
-    field: String,
-    #[prost(string, tag = "2")]
-    description: String,
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use sys_contract::rpc::Detail;
 
-    fn any(name: &str, message: &impl Message) -> prost_types::Any {
-        prost_types::Any { type_url: format!("type.googleapis.com/{name}"), value: message.encode_to_vec() }
+    fn any<D: Detail>(message: &D) -> prost_types::Any {
+        prost_types::Any { type_url: format!("type.googleapis.com/{}", D::NAME), value: message.encode_to_vec() }
     }
 
     #[test]
@@ -204,14 +142,14 @@ mod tests {
             domain: ERROR_DOMAIN.into(),
             metadata: [(HELP_KEY.into(), "ask an admin".into())].into(),
         };
-        let wrong = WrongField { field: "note.title".into(), description: "is empty".into() };
-        let details = RpcStatus {
+        let wrong = FieldViolation { field: "note.title".into(), description: "is empty".into() };
+        let details = Status {
             code: 7,
             message: String::new(),
             details: vec![
-                any("google.rpc.ErrorInfo", &info),
-                any("google.rpc.BadRequest", &BadRequest { field_violations: vec![wrong] }),
-                any("google.rpc.Other", &info),
+                any(&info),
+                any(&BadRequest { field_violations: vec![wrong] }),
+                prost_types::Any { type_url: "type.googleapis.com/google.rpc.Other".into(), ..any(&info) },
             ],
         };
         let refused = Refused::new(Code::PermissionDenied, "permission denied", &details.encode_to_vec());
@@ -224,8 +162,8 @@ mod tests {
 
     #[test]
     fn details_of_others_and_garbage_leave_code_and_message() {
-        let foreign = ErrorInfo { reason: "X".into(), domain: "example.org".into(), metadata: BTreeMap::new() };
-        let foreign = RpcStatus { details: vec![any("google.rpc.ErrorInfo", &foreign)], ..RpcStatus::default() };
+        let foreign = ErrorInfo { reason: "X".into(), domain: "example.org".into(), ..ErrorInfo::default() };
+        let foreign = Status { details: vec![any(&foreign)], ..Status::default() };
         for details in [foreign.encode_to_vec(), vec![0xff; 40], Vec::new()] {
             let refused = Refused::new(Code::NotFound, "", &details);
             assert_eq!(refused.to_string(), format!("{} (NOT_FOUND)", Code::NotFound.description()));

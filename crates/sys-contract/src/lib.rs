@@ -12,6 +12,7 @@ pub mod model;
 pub mod names;
 mod options;
 pub mod problem;
+pub mod rpc;
 mod select;
 
 pub use breaking::breaking_changes;

@@ -3,7 +3,7 @@
 //! A contract loads whole or not at all, and nothing in it is open that no rule opens. It is read in three steps, each
 //! of which collects all its problems before the load stops: `sources` (sizes, paths, syntax, packages), `compile`
 //! (types and options, by protox and prost-reflect), and the meaning of the options (`records`, `grants`,
-//! `methods`, `shapes`). Expressions are only carried along; `sys-policy` checks them.
+//! `methods`, `shapes`, `validations`). Expressions are only carried along; `sys-policy` checks them.
 //!
 //! What must never happen here: I/O, a panic on any input, or an option that is read over.
 
@@ -18,6 +18,7 @@ mod shapes;
 mod sources;
 #[cfg(test)]
 mod tests;
+mod validations;
 
 use crate::{
     model::Contract,
@@ -26,9 +27,12 @@ use crate::{
     problem::{Place, Problems},
 };
 use compile::Compiled;
-pub use methods::{DEFAULT_DEADLINE_MS, DEFAULT_REQUEST_BYTES, MAX_DEADLINE_MS, MAX_REQUEST_BYTES};
+pub use methods::{
+    DEFAULT_DEADLINE_MS, DEFAULT_REQUEST_BYTES, MAX_CALLS_PER_MINUTE, MAX_DEADLINE_MS, MAX_REQUEST_BYTES,
+};
 use prost::DecodeError;
 use refusals::Refusals;
+pub use validations::most_items;
 
 /// A `.proto` file of a module, read by the caller.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -68,6 +72,7 @@ pub fn load(module: &str, origin: Origin, sources: &[SourceFile]) -> Result<Cont
     };
     let records = records::read(&mut reader);
     let services = methods::read(&mut reader, &records);
+    let validations = validations::read(&mut reader);
     reader.refusals.none()?;
     Ok(Contract {
         module: module.to_owned(),
@@ -76,6 +81,7 @@ pub fn load(module: &str, origin: Origin, sources: &[SourceFile]) -> Result<Cont
         files: reader.compiled.files,
         services,
         records: records.loaded,
+        validations,
     })
 }
 

@@ -4,6 +4,7 @@
 
 use crate::problem::Place;
 use prost_reflect::{DescriptorPool, FieldDescriptor, MessageDescriptor, MethodDescriptor};
+use std::num::NonZeroU32;
 
 /// One module's contract: the only input of the gate, the store, the CLI and the docs.
 #[derive(Debug, Clone)]
@@ -20,6 +21,30 @@ pub struct Contract {
     pub services: Vec<Service>,
     /// The records in the order of their files.
     pub records: Vec<Record>,
+    /// The validation rules that are written in CEL, in no order that means anything.
+    pub validations: Vec<Validation>,
+}
+
+/// A validation rule in CEL (`(buf.validate.field).cel`, `(buf.validate.message).cel`), as it is written.
+#[derive(Debug, Clone)]
+pub struct Validation {
+    /// The expression.
+    pub expression: String,
+    /// What it judges.
+    pub this: Validated,
+    /// Where it is written.
+    pub place: Place,
+}
+
+/// What a validation rule calls `this`.
+#[derive(Debug, Clone)]
+pub enum Validated {
+    /// A message.
+    Message(MessageDescriptor),
+    /// A whole list or map.
+    Items(FieldDescriptor),
+    /// A single value.
+    Scalar,
 }
 
 /// A service and its methods.
@@ -62,10 +87,32 @@ pub struct Method {
     pub audit_full: bool,
     /// Audited and throttled as a sign-in.
     pub sign_in: bool,
+    /// Whether a call needs a password that was shown lately.
+    pub step_up: Option<StepUp>,
+    /// How often one caller may call, where the contract says it.
+    pub rate: Option<Rate>,
     /// Upper bound of a request in bytes, on the wire and unpacked.
     pub max_request_bytes: u32,
     /// Upper bound of a call in milliseconds.
     pub deadline_ms: u32,
+    /// Where it is declared.
+    pub place: Place,
+}
+
+/// How often one caller may call a method: an account, or the source of a caller without one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rate {
+    /// Calls in a minute.
+    pub per_minute: NonZeroU32,
+    /// Calls at once.
+    pub burst: NonZeroU32,
+}
+
+/// A call needs a password that was shown lately.
+#[derive(Debug, Clone)]
+pub struct StepUp {
+    /// The calls that do not, as a condition in CEL; none: every call does.
+    pub unless: Option<String>,
     /// Where it is declared.
     pub place: Place,
 }
@@ -119,6 +166,17 @@ pub enum Shape {
         item: FieldDescriptor,
         /// `update_mask`.
         mask: FieldDescriptor,
+    },
+    /// Filter in, a number out.
+    Count {
+        /// `org_id`: required for records at home in an org.
+        org: Option<FieldDescriptor>,
+        /// `project_id`.
+        project: Option<FieldDescriptor>,
+        /// `filter`.
+        filter: Option<FieldDescriptor>,
+        /// The response's `count`.
+        count: FieldDescriptor,
     },
     /// `id` in, nothing out.
     Delete {
@@ -231,12 +289,25 @@ pub enum Verb {
     Get,
     /// Read many: what GET allows.
     List,
+    /// Say how many: what GET allows.
+    Count,
     /// Make one.
     Create,
     /// Change one.
     Update,
     /// Remove one.
     Delete,
+}
+
+impl Verb {
+    /// The verb that grants name for it: who may read one record lists and counts what he may read.
+    #[must_use]
+    pub const fn granted_as(self) -> Self {
+        match self {
+            Self::List | Self::Count => Self::Get,
+            Self::Get | Self::Create | Self::Update | Self::Delete => self,
+        }
+    }
 }
 
 /// A role; ordered, a higher one satisfies a grant for a lower one.
@@ -284,6 +355,8 @@ pub enum Index {
     },
     /// Words by their beginning.
     Search,
+    /// Order and ranges. The values stand readable on disk.
+    Ordered,
 }
 
 /// How far a unique field is unique.

@@ -5,7 +5,7 @@
 
 /// Nouns that the CLI keeps for its own commands; no service may be called so.
 pub const RESERVED_NOUNS: &[&str] =
-    &["check", "completion", "completions", "help", "login", "logout", "setup", "version", "whoami"];
+    &["check", "completion", "completions", "explain", "help", "login", "logout", "man", "setup", "version", "whoami"];
 
 /// Names longer than this get no hint: comparing costs the product of both lengths.
 const HINT_MAX_CHARS: usize = 64;
@@ -67,7 +67,8 @@ pub fn id_prefix(message: &str) -> String {
     words(message).join("_")
 }
 
-fn plural_of(word: &str) -> String {
+/// The plural of a word or name: `note` is `notes`, `Entry` is `Entries`.
+pub fn plural_of(word: &str) -> String {
     let consonant_y = word.strip_suffix('y').filter(|stem| !stem.ends_with(['a', 'e', 'i', 'o', 'u']));
     match consonant_y {
         Some(stem) => format!("{stem}ies"),

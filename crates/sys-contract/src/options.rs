@@ -16,7 +16,8 @@ mod generated {
 }
 
 pub(crate) use generated::{
-    Audit, FieldPolicy, Grant, Home, Index, Level, MethodPolicy, RecordPolicy, Role, Scope, ServicePolicy, Target, Verb,
+    Audit, FieldPolicy, Grant, Home, Index, Level, MethodPolicy, Rate, RecordPolicy, Role, Scope, ServicePolicy,
+    Target, Verb,
 };
 
 /// Path of the options' own file. It comes with the server; nobody brings another.
@@ -50,6 +51,16 @@ pub(crate) mod path {
     pub(crate) const FIELD_READ: i32 = 6;
     /// `FieldPolicy.write`.
     pub(crate) const FIELD_WRITE: i32 = 7;
+    /// `buf.validate.message`, `buf.validate.field` and `buf.validate.predefined`.
+    pub(crate) const VALIDATE: i32 = 1159;
+    /// `MessageRules.cel`.
+    pub(crate) const MESSAGE_RULES_CEL: i32 = 3;
+    /// `MessageRules.cel_expression`.
+    pub(crate) const MESSAGE_RULES_EXPRESSION: i32 = 5;
+    /// `FieldRules.cel`.
+    pub(crate) const FIELD_RULES_CEL: i32 = 23;
+    /// `FieldRules.cel_expression`.
+    pub(crate) const FIELD_RULES_EXPRESSION: i32 = 29;
 }
 
 /// The extensions in one pool. A module that does not import the options has none of them, and so no rule at all.

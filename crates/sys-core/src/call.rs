@@ -5,14 +5,14 @@
 //! among what the method's `elevate` lists ([`Call::elevated`]).
 
 use crate::{
-    audit::Leaf,
+    audit::{self, Leaf},
     clock::unix_ms,
     gate::{Gate, Identified},
     host::LoadedMethod,
     outbox::Effect,
     records::Records,
-    refusal::{Code, Refusal},
-    throttle::Throttle,
+    refusal::{Reason, Refusal},
+    throttle::{Attempt, Throttle},
 };
 use std::{
     fmt,
@@ -160,15 +160,46 @@ impl Call {
         Ok(())
     }
 
+    /// Where the caller is, for what must be told from it at once: nothing keeps it.
+    pub(crate) fn source(&self) -> Option<IpAddr> {
+        self.0.source
+    }
+
     /// Whether the caller is on this machine. An unknown source is not.
     pub fn source_is_loopback(&self) -> bool {
         self.0.source.is_some_and(|source| source.to_canonical().is_loopback())
     }
 
-    /// Takes one from the bucket of sign-ins at what `subject` names, from the caller's source: an address that somebody
-    /// wants to log in with, whether it exists or not.
+    /// Takes one from the bucket of calls of this method with what `subject` names, from the caller's source: an address
+    /// that somebody wants to log in with or have a mail sent to, whether it exists or not.
     pub fn throttle_sign_in(&self, subject: &str) -> Result<(), Refusal> {
-        self.0.throttle.sign_in(subject, self.0.source)
+        self.0.throttle.sign_in(self.0.method.path(), subject, self.0.source)
+    }
+
+    /// Lets in a guess at the password of what `subject` names, or says how long to wait.
+    pub(crate) fn guess(&self, subject: &str) -> Result<Attempt, Refusal> {
+        self.0.throttle.guess(subject, self.0.source, unix_ms(&self.0.now))
+    }
+
+    /// The guess was right.
+    pub(crate) fn guessed_right(&self, attempt: &Attempt) {
+        self.0.throttle.guessed_right(attempt, unix_ms(&self.0.now));
+    }
+
+    /// There was no guess after all: the server had no time to look at the password.
+    pub(crate) fn not_guessed(&self, attempt: &Attempt) {
+        self.0.throttle.not_guessed(attempt);
+    }
+
+    /// Whom `subject` names has proven himself by his mailbox: neither his own wrong guesses nor those of strangers slow him
+    /// down here.
+    pub(crate) fn proven_by_mail(&self, subject: &str) {
+        self.0.throttle.proven(subject, self.0.source, unix_ms(&self.0.now));
+    }
+
+    /// A session of whom `subject` names lives on: strangers who guess at his password do not slow him down here.
+    pub(crate) fn visited(&self, subject: &str) {
+        self.0.throttle.visited(subject, self.0.source, unix_ms(&self.0.now));
     }
 
     /// A new id in this org's tablespace.
@@ -227,7 +258,7 @@ impl Call {
     /// The call's audit leaf as things stand, and the org that it concerns.
     pub(crate) fn leaf(&self) -> (Leaf, Option<OrgTag>) {
         let subject = self.0.subject.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let mut leaf = Leaf::new(self.0.method.path(), &self.0.caller, &self.0.now);
+        let mut leaf = audit::leaf_of(self.0.method.path(), &self.0.caller, &self.0.now);
         leaf.grant = subject.grant.map(|grant| grant.0);
         (leaf.records(subject.records), subject.org)
     }
@@ -267,5 +298,5 @@ impl Drop for Ending {
 }
 
 fn call_over() -> Refusal {
-    Refusal::new(Code::Aborted, "CALL_OVER", "the call is over")
+    Refusal::new(Reason::CallOver, "the call is over")
 }

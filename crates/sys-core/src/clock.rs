@@ -17,6 +17,8 @@ pub enum Clock {
     System,
     /// The machine's, moved by so many seconds: what tests use to let tokens expire.
     Shifted(Arc<AtomicI64>),
+    /// What stands there, in Unix seconds: for tests that must know the time to the second.
+    Manual(Arc<AtomicI64>),
 }
 
 impl Clock {
@@ -28,6 +30,7 @@ impl Clock {
         match self {
             Self::System => Now { unix_s, nanos },
             Self::Shifted(by) => Now { unix_s: unix_s.saturating_add(by.load(Ordering::Relaxed)), nanos },
+            Self::Manual(at) => Now { unix_s: at.load(Ordering::Relaxed), nanos: 0 },
         }
     }
 }

@@ -6,7 +6,7 @@
 mod reflection;
 mod shown;
 
-pub(crate) use reflection::{QUESTION_BYTES, answer};
+pub(crate) use reflection::{QUESTION_BYTES, answer, answer_question};
 pub(crate) use shown::{Kept, Shown};
 
 use bytes::Bytes;

@@ -9,12 +9,16 @@
 
 mod callers;
 mod front;
+mod load;
 mod redact;
+mod request;
 mod served;
 #[cfg(test)]
 mod tests;
 
-pub use front::{Front, FrontBody, Source};
+pub(crate) use front::bearer;
+pub use front::{Arrival, Front, FrontBody, Source};
+pub(crate) use request::deadline;
 
 use crate::{
     audit::{self, Leaf, Refusals},
@@ -24,8 +28,9 @@ use crate::{
     epoch::{self, Epoch},
     host::{Host, LoadedMethod},
     identity::Identity,
+    metrics::{CameTo, Totals},
     outbox,
-    refusal::{Code, Refusal},
+    refusal::{Code, Reason, Refusal},
     throttle::Throttle,
     token::{AccessTokens, Claims},
     wire,
@@ -34,11 +39,18 @@ use bytes::Bytes;
 use callers::{Callers, Known, TokenHash};
 use connectrpc::CodecFormat;
 use futures_util::FutureExt;
+use load::Load;
 use prost_reflect::DynamicMessage;
-use std::{fmt, net::IpAddr, panic::AssertUnwindSafe, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    net::IpAddr,
+    panic::AssertUnwindSafe,
+    sync::{Arc, atomic::Ordering},
+    time::{Duration, Instant},
+};
 use sys_contract::id::{AccountId, OrgTag, RecordId};
 use sys_keys::Entropy;
-use sys_policy::{BindingScope, Caller, GrantNo};
+use sys_policy::{BindingScope, Caller, GrantNo, Now};
 use sys_store::{
     Open, Store,
     engine::{CommitError, CommitVersion, EngineError},
@@ -93,6 +105,9 @@ pub(crate) struct Identified {
 pub(crate) struct Admitted {
     identified: Identified,
     method: Arc<LoadedMethod>,
+    came_to: CameTo,
+    /// Until when the caller waits, if he says it.
+    deadline: Option<Instant>,
 }
 
 /// The gate of a server.
@@ -103,11 +118,13 @@ pub struct Gate {
     pub(crate) access: Arc<AccessTokens>,
     pub(crate) throttle: Arc<Throttle>,
     pub(crate) refusals: Refusals,
+    pub(crate) totals: Totals,
     pub(crate) clock: Clock,
     pub(crate) entropy: Arc<dyn Entropy>,
     pub(crate) outbox_bell: Arc<tokio::sync::Notify>,
     callers: Arc<Callers>,
     anonymous: Arc<Caller>,
+    load: Load,
 }
 
 impl fmt::Debug for Gate {
@@ -139,25 +156,43 @@ impl Gate {
         entropy: Arc<dyn Entropy>,
     ) -> Self {
         let outbox_bell = Arc::default();
-        let callers = Arc::default();
+        let (callers, totals) = (Arc::default(), Totals::default());
         let anonymous = Arc::new(Caller::anonymous());
-        Self { store, host, identity, access, throttle, refusals, clock, entropy, outbox_bell, callers, anonymous }
+        Self {
+            store,
+            host,
+            identity,
+            access,
+            throttle,
+            refusals,
+            totals,
+            clock,
+            entropy,
+            outbox_bell,
+            callers,
+            anonymous,
+            load: Load::default(),
+        }
     }
 
     /// One request that was let in, from its body to the bytes of its answer.
     pub(crate) async fn unary(&self, admitted: Admitted, body: Bytes, format: CodecFormat) -> Result<Bytes, Refusal> {
-        let Admitted { identified, method } = admitted;
-        let deadline = Duration::from_millis(u64::from(method.method().deadline_ms));
+        let Admitted { identified, method, came_to, deadline } = admitted;
+        let longest = Instant::now() + Duration::from_millis(u64::from(method.method().deadline_ms));
+        // What its caller does not wait for is given up, whatever it waits for itself: a turn, a hash, the disk.
+        let deadline = deadline.map_or(longest, |deadline| deadline.min(longest));
         // A handler that panics loses its transaction with its call, and what it left elsewhere is a cache at most. In a
         // box, as is what few calls come to: a future of kilobytes would be copied by each of those around it.
         let attempts = Box::pin(self.attempts(&method, identified, body, format));
         let attempts = AssertUnwindSafe(attempts).catch_unwind();
-        match tokio::time::timeout(deadline, attempts).await {
+        let answered = match tokio::time::timeout_at(deadline.into(), attempts).await {
             Ok(Ok(answer)) => answer,
             Ok(Err(_)) => Err(Refusal::internal(format!("{} panicked", method.path()))),
-            Err(_) => Err(Refusal::new(Code::DeadlineExceeded, "DEADLINE", "the call took too long and was given up")
+            Err(_) => Err(Refusal::new(Reason::Deadline, "the call took too long and was given up")
                 .help("a change may have been stored all the same: look before you try again")),
-        }
+        };
+        came_to.note(&answered);
+        answered.inspect_err(|refusal| self.totals.refused(refusal))
     }
 
     /// Leaves a leaf of this refusal. What is wrong with the request by itself, what lost against others, and what is our
@@ -172,7 +207,7 @@ impl Gate {
                 | Code::FailedPrecondition
         );
         if counts {
-            let leaf = leaf.refused(refusal.reason);
+            let leaf = leaf.refused(refusal.reason.name());
             self.refusals.put(log_of(&leaf, org, caller), leaf);
         }
     }
@@ -184,6 +219,7 @@ impl Gate {
         body: Bytes,
         format: CodecFormat,
     ) -> Result<Bytes, Refusal> {
+        let _running = self.load.enter().await?;
         let request = wire::decode(method.method().descriptor.input(), body, format)?;
         crate::host::validate(method, &request)?;
         for _ in 0..MAX_ATTEMPTS {
@@ -194,7 +230,7 @@ impl Gate {
                 Attempt::Stale => identified = Box::pin(self.reload(method, identified)).await?,
             }
         }
-        Err(Refusal::new(Code::Aborted, "CONFLICT", "too many calls changed the same records at the same time")
+        Err(Refusal::new(Reason::Conflict, "too many calls changed the same records at the same time")
             .help("try again"))
     }
 
@@ -202,7 +238,7 @@ impl Gate {
     async fn reload(&self, method: &LoadedMethod, stale: Identified) -> Result<Identified, Refusal> {
         let anew = self.load_anew(&stale).await.and_then(|anew| self.admit(method, &anew.caller).map(|()| anew));
         anew.inspect_err(|refusal| {
-            let leaf = Leaf::new(method.path(), &stale.caller, &self.clock.now());
+            let leaf = audit::leaf_of(method.path(), &stale.caller, &self.clock.now());
             self.note_refusal(None, &stale.caller, leaf, refusal);
         })
     }
@@ -212,7 +248,7 @@ impl Gate {
             return Err(Refusal::token_refused());
         };
         self.callers.forget(account);
-        let claims = Claims { account, session, expires_unix_s: i64::MAX };
+        let claims = Claims { account, session, issued_unix_s: i64::MIN, expires_unix_s: i64::MAX };
         let known = self.load_known(claims).await?;
         Ok(Identified { caller: known.caller, epoch: Some(known.epoch), source: stale.source })
     }
@@ -222,12 +258,14 @@ impl Gate {
         let now = self.clock.now();
         let hash = TokenHash::of(token);
         if let Some(known) = self.callers.get(&hash) {
-            if now.unix_s < known.claims.expires_unix_s {
+            if known.claims.are_good_at(now.unix_s) {
+                self.totals.known_callers.fetch_add(1, Ordering::Relaxed);
                 return Ok(known);
             }
             return Err(Refusal::token_refused());
         }
         let claims = self.access.verify(token, now.unix_s).map_err(|_| Refusal::token_refused())?;
+        self.totals.loaded_callers.fetch_add(1, Ordering::Relaxed);
         let as_of = self.callers.as_of();
         let known = Box::pin(self.load_known(claims)).await?;
         self.callers.put(hash, known.clone(), as_of);
@@ -237,8 +275,10 @@ impl Gate {
     async fn load_known(&self, claims: Claims) -> Result<Known, Refusal> {
         let mut open = self.store.begin(self.clock.now()).await?;
         let epoch = epoch::read(&mut open, claims.account).await?;
-        let caller = self.identity.load_caller(&mut open, &claims).await?.ok_or_else(Refusal::token_refused)?;
-        Ok(Known { claims, caller: Arc::new(caller), epoch })
+        let loaded = self.identity.load_caller(&mut open, &claims).await?.ok_or_else(Refusal::token_refused)?;
+        // What is kept of a caller ends with his token or his session, whichever is first.
+        let expires_unix_s = claims.expires_unix_s.min(loaded.session_ends_unix_s);
+        Ok(Known { claims: Claims { expires_unix_s, ..claims }, caller: Arc::new(loaded.caller), epoch })
     }
 
     /// What this caller is shown of the server at this moment.
@@ -251,10 +291,12 @@ impl Gate {
         self.host.shown_to(&self.load_anew(identified).await?.caller, &now)
     }
 
-    /// The method rule without the record: whether this caller could be let in at all.
+    /// The method rule without the record: whether this caller could be let in at all, and has shown his password lately
+    /// where every call of the method wants that.
     fn admit(&self, method: &LoadedMethod, caller: &Caller) -> Result<(), Refusal> {
-        if method.could(caller, &self.clock.now()) {
-            Ok(())
+        let now = self.clock.now();
+        if method.could(caller, &now) {
+            step_up(method, caller, None, &now)
         } else if caller.account().is_none() {
             Err(Refusal::unauthenticated())
         } else {
@@ -276,9 +318,10 @@ impl Gate {
             Ok(false) => return Attempt::Stale,
             Err(refusal) => return Attempt::Refused(refusal),
         }
-        let handled = match &method.method().serve {
-            Some(serve) => served::serve(&call, serve, request).await,
-            None => handle(&call, request).await,
+        let handled = match (step_up(method, call.caller(), Some(request), call.now()), &method.method().serve) {
+            (Err(refusal), _) => Err(refusal),
+            (Ok(()), Some(serve)) => served::serve(&call, serve, request).await,
+            (Ok(()), None) => handle(&call, request).await,
         };
         let finished = call.finish().await;
         match handled.and_then(|response| wire::encode(&response, format)) {
@@ -321,7 +364,7 @@ impl Gate {
             outbox::store(&mut open, &effects, self.entropy.as_ref()).await?;
             let (leaf, org) = call.leaf();
             let leaf = leaf.records(open.changed_records());
-            let leaf = refused.iter().fold(leaf, |leaf, refusal| leaf.refused(refusal.reason));
+            let leaf = refused.iter().fold(leaf, |leaf, refusal| leaf.refused(refusal.reason.name()));
             audit::append(&mut open, log_of(&leaf, org, call.caller()), leaf, self.entropy.as_ref()).await?;
             Ok::<Open, Refusal>(open)
         };
@@ -383,6 +426,11 @@ async fn begin(call: &Call, identified: &Identified) -> Result<bool, Refusal> {
 async fn still_the_same(open: &mut Open, identified: &Identified) -> Result<bool, Refusal> {
     let (Some(account), Some(expected)) = (identified.caller.account(), &identified.epoch) else { return Ok(true) };
     Ok(epoch::read(open, account).await? == *expected)
+}
+
+/// Refuses who has not shown his password lately, where the method wants that of this request.
+fn step_up(method: &LoadedMethod, caller: &Caller, request: Option<&DynamicMessage>, now: &Now) -> Result<(), Refusal> {
+    if method.rules.lacks_step_up(caller, request, now) { Err(Refusal::step_up_required()) } else { Ok(()) }
 }
 
 /// A method with logic: authorized on its target, handled, redacted.

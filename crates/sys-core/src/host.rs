@@ -5,8 +5,10 @@
 
 use crate::{
     describe::{Kept, Shown},
+    metrics::MethodCalls,
     module::{Handle, Handlers, Module},
     refusal::{FieldViolation, Refusal},
+    throttle::MethodRate,
     wire::unknown_enum_value,
 };
 use arc_swap::ArcSwap;
@@ -54,6 +56,10 @@ pub struct LoadedMethod {
     /// Whom the method lets in; for a served method its record's rules say it.
     pub(crate) rules: Arc<MethodRules>,
     pub(crate) handle: Option<Handle>,
+    /// How often one caller may call, where the contract says it.
+    pub(crate) rate: Option<MethodRate>,
+    /// What has been counted of it.
+    pub(crate) calls: MethodCalls,
     /// Whether a record can stand anywhere in the response: then it is redacted.
     pub(crate) answers_records: bool,
     /// Whether a validation rule stands anywhere in the request: else the validator, which copies it, is not asked.
@@ -209,6 +215,11 @@ impl Host {
         self.table.load().methods.get(path).cloned()
     }
 
+    /// All methods, by their paths.
+    pub(crate) fn methods(&self) -> Vec<Arc<LoadedMethod>> {
+        self.table.load().methods.values().cloned().collect()
+    }
+
     /// What describes the methods that this caller might call.
     pub(crate) fn shown_to(&self, caller: &Caller, now: &Now) -> Result<Arc<Shown>, Refusal> {
         let table = self.table.load();
@@ -239,14 +250,16 @@ struct Paired {
     method: usize,
     rules: Arc<MethodRules>,
     handle: Option<Handle>,
+    rate: Option<MethodRate>,
     answers_records: bool,
     is_validated: bool,
 }
 
 impl Paired {
     fn of(self, module: Arc<LoadedModule>) -> LoadedMethod {
-        let Self { service, method, rules, handle, answers_records, is_validated } = self;
-        LoadedMethod { module, service, method, rules, handle, answers_records, is_validated }
+        let Self { service, method, rules, handle, rate, answers_records, is_validated } = self;
+        let calls = MethodCalls::default();
+        LoadedMethod { module, service, method, rules, handle, rate, calls, answers_records, is_validated }
     }
 }
 
@@ -272,6 +285,7 @@ fn pair(contract: &Contract, rules: &Rules, handlers: &mut Handlers) -> Result<V
                 method: method_index,
                 rules,
                 handle,
+                rate: method.rate.map(MethodRate::new),
                 answers_records: holds(&output, &is_record, &mut BTreeSet::new()),
                 is_validated: holds(&input, &has_validation_rule, &mut BTreeSet::new()),
             });
@@ -374,7 +388,11 @@ pub(crate) async fn validate_result(
     held_against(&method.module.validator, stored.message(), judged)
 }
 
-fn held_against(validator: &Validator, message: &DynamicMessage, judged: impl Fn(&str) -> bool) -> Result<(), Refusal> {
+pub(crate) fn held_against(
+    validator: &Validator,
+    message: &DynamicMessage,
+    judged: impl Fn(&str) -> bool,
+) -> Result<(), Refusal> {
     match validator.validate(message) {
         Ok(()) => Ok(()),
         Err(prost_protovalidate::Error::Validation(error)) => {

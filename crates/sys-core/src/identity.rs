@@ -8,8 +8,8 @@
 //! a binding for another's account that its owner did not accept; an org that loses its last admin; an answer that tells
 //! whether an address has an account; a password or token in clear outside the types that wipe them.
 //!
-//! The parts: [`scope`] (the assignment rules, pure), [`sign_in`] and [`sessions`] (proving who one is), [`one_time`]
-//! (tokens), [`standing`] (disable, enable, delete), [`members`] and [`invitations`] (bindings), [`import`] (the way of the
+//! The parts: [`scope`] (the assignment rules, pure), [`sign_in`], [`sessions`] and [`proof`] (proving who one is, and that
+//! one is still it), [`one_time`] (tokens), [`standing`] (disable, enable, delete), [`members`] and [`invitations`] (bindings), [`import`] (the way of the
 //! server's operator at the first run). The rows are written and read through [`turn`].
 
 mod import;
@@ -17,6 +17,7 @@ mod invitations;
 pub mod limits;
 mod members;
 mod one_time;
+mod proof;
 mod rows;
 mod scope;
 mod sessions;
@@ -32,11 +33,13 @@ pub use invitations::{InvitationId, InvitationKey, Invited, Open as OpenInvitati
 pub use members::Membership;
 pub use rows::{named as role_named, number_of as role_number};
 pub use scope::{Held, Scope};
+pub use sessions::SessionSeen;
 pub use sign_in::{Registered, SignedIn, Who};
 pub use standing::Created;
 
 use crate::{
     call::Call,
+    countries::Countries,
     password::Passwords,
     refusal::Refusal,
     token::{AccessTokens, Claims, RefreshTokens},
@@ -77,6 +80,15 @@ struct Parts {
     passwords: Passwords,
     access: Arc<AccessTokens>,
     refresh: RefreshTokens,
+    countries: Arc<Countries>,
+}
+
+/// A caller as the store has him at a moment.
+#[derive(Debug, Clone)]
+pub(crate) struct LoadedCaller {
+    pub(crate) caller: Caller,
+    /// When his session ends by itself, in Unix seconds.
+    pub(crate) session_ends_unix_s: i64,
 }
 
 impl fmt::Debug for Identity {
@@ -92,13 +104,14 @@ impl Identity {
         passwords: Passwords,
         access: Arc<AccessTokens>,
         refresh: RefreshTokens,
+        countries: Arc<Countries>,
     ) -> Self {
-        Self(Arc::new(Parts { tables: tables.clone(), passwords, access, refresh }))
+        Self(Arc::new(Parts { tables: tables.clone(), passwords, access, refresh, countries }))
     }
 
     /// Who stands behind a token that was verified: nobody if the session has ended. A caller who is disabled or has not
     /// proven his address holds nothing; nor does anybody through a binding that is suspended.
-    pub(crate) async fn load_caller(&self, open: &mut Open, claims: &Claims) -> Result<Option<Caller>, Refusal> {
+    pub(crate) async fn load_caller(&self, open: &mut Open, claims: &Claims) -> Result<Option<LoadedCaller>, Refusal> {
         let mut turn = Turn::new(open, &self.0.tables, Arc::new(Caller::anonymous()), &NoEntropy);
         let Some(session) = turn.get::<wire::Session>(claims.session.record()).await? else { return Ok(None) };
         if session.account_id != claims.account.to_string() || session.expires_unix_s <= turn.now_unix_s {
@@ -116,7 +129,8 @@ impl Identity {
         } else {
             Vec::new()
         };
-        Ok(Some(Caller::new(claims.account, claims.session, standing, bindings)))
+        let caller = Caller::new(claims.account, claims.session, standing, bindings).proven_at(session.proven_unix_s);
+        Ok(Some(LoadedCaller { caller, session_ends_unix_s: session.expires_unix_s }))
     }
 
     /// Begins a turn in the transaction of a call.

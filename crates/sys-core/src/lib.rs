@@ -8,12 +8,16 @@
 pub mod audit;
 pub mod call;
 pub mod clock;
+pub mod countries;
 mod describe;
 pub mod descriptors;
 mod epoch;
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod gate;
 pub mod host;
 pub mod identity;
+pub mod metrics;
 pub mod module;
 pub mod monitor;
 pub mod outbox;

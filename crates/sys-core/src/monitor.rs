@@ -1,24 +1,25 @@
 //! The reference monitor put together: store, host, identity and gate of one server.
 
 use crate::{
-    audit::{self, Leaf, Refusals, Writing},
+    audit::{self, AuditError, AuditLogs, Keeper, Refusals, Writing},
     clock::Clock,
+    countries::Countries,
     descriptors::CoreModule,
     gate::{Front, Gate},
     host::{Host, LoadedModule, ModuleError},
     identity::Identity,
-    outbox::{self, SendMail},
+    metrics::Observer,
+    outbox::{SendMail, Sending},
     password::Passwords,
     refusal::Refusal,
     throttle::{Rates, Throttle},
     token::{AccessTokens, KeyRefused, RefreshTokens},
 };
-use std::{fmt, sync::Arc};
+use std::{fmt, sync::Arc, time::Duration};
 use sys_contract::{id::OrgTag, model::Contract};
 use sys_keys::KeyError;
 use sys_policy::Caller;
 use sys_store::Store;
-use tokio::task::JoinHandle;
 
 /// What stands for a method in the audit leaves of the server itself.
 const AS_SERVER: &str = "sys-server";
@@ -32,6 +33,8 @@ pub struct Settings {
     pub rates: Rates,
     /// The time.
     pub clock: Clock,
+    /// Which country a source is in; the empty table knows none.
+    pub countries: Arc<Countries>,
 }
 
 /// Why a server could not be put together.
@@ -52,13 +55,18 @@ pub enum MonitorError {
     /// The token-signing key is no key.
     #[error(transparent)]
     SigningKey(#[from] KeyRefused),
+    /// The audit logs could not be opened.
+    #[error("the audit logs could not be opened")]
+    Audit(#[from] AuditError),
 }
 
 /// The reference monitor of a server.
 pub struct Monitor {
     pub(crate) gate: Arc<Gate>,
     refusals: Writing,
-    outbox: Option<JoinHandle<()>>,
+    outbox: Option<Sending>,
+    audit: AuditLogs,
+    keeper: Option<Keeper>,
 }
 
 impl fmt::Debug for Monitor {
@@ -78,11 +86,13 @@ impl Monitor {
         let access = AccessTokens::new(&keys.derive("sys/access-token/ed25519/v1"), &settings.issuer)?;
         let access = Arc::new(access);
         let refresh = RefreshTokens::new(&keys.derive("sys/refresh-token/hmac/v1"));
-        let identity = Identity::new(own.tables(), Passwords::new(entropy.clone()), access.clone(), refresh);
+        let identity =
+            Identity::new(own.tables(), Passwords::new(entropy.clone()), access.clone(), refresh, settings.countries);
         let throttle = Arc::new(Throttle::new(settings.rates));
+        let audit = AuditLogs::open(store.clone(), settings.clock.clone()).await?;
         let (refusals, writing) = Refusals::start(store.clone(), settings.clock.clone());
         let gate = Gate::new(store, host, identity, access, throttle, refusals, settings.clock, entropy);
-        Ok(Self { gate: Arc::new(gate), refusals: writing, outbox: None })
+        Ok(Self { gate: Arc::new(gate), refusals: writing, outbox: None, audit, keeper: None })
     }
 
     /// The module host.
@@ -93,6 +103,16 @@ impl Monitor {
     /// The handle on who may do what. Given to one module at assembly, and to nobody else.
     pub fn identity(&self) -> &Identity {
         &self.gate.identity
+    }
+
+    /// The handle on the audit logs. Given to one module at assembly, whose methods say who may read which.
+    pub fn audit(&self) -> &AuditLogs {
+        &self.audit
+    }
+
+    /// Tends the audit logs from now on: keeps their trees up to date, and erases what entries older than `retention` said.
+    pub fn keep_audit(&mut self, retention: Option<Duration>) {
+        self.keeper = Some(Keeper::start(self.audit.clone(), retention));
     }
 
     /// The store, for assembly: the directory of orgs and projects, and the import at the first run.
@@ -115,11 +135,16 @@ impl Monitor {
         Front::new(self.gate.clone())
     }
 
+    /// What the server has counted so far, and how it stands, for metrics.
+    pub fn observer(&self) -> Observer {
+        Observer(self.gate.clone())
+    }
+
     /// Sends what is in the outbox now and whatever comes.
     pub fn send_mail_with(&mut self, send: SendMail) {
         let gate = &self.gate;
-        self.outbox =
-            Some(tokio::spawn(outbox::work(gate.store.clone(), gate.clock.clone(), gate.outbox_bell.clone(), send)));
+        let (store, clock, bell) = (gate.store.clone(), gate.clock.clone(), gate.outbox_bell.clone());
+        self.outbox = Some(Sending::start(store, clock, bell, send));
     }
 
     /// Runs `work` in a transaction of the server itself: the import at the first run, the making of a setup token. Nobody
@@ -132,7 +157,7 @@ impl Monitor {
         let mut open = gate.store.begin(gate.clock.now()).await?;
         let done = work(&mut open).await?;
         if open.has_writes() {
-            let leaf = Leaf::new(AS_SERVER, &Caller::anonymous(), open.now()).records(open.changed_records());
+            let leaf = audit::leaf_of(AS_SERVER, &Caller::anonymous(), open.now()).records(open.changed_records());
             audit::append(&mut open, OrgTag::GLOBAL, leaf, gate.entropy.as_ref()).await?;
         }
         open.commit().await?;
@@ -143,10 +168,11 @@ impl Monitor {
     /// Ends the background work, with each refusal so far in the audit log. Calls that are still under way go on until they
     /// end or their runtime does; what they are refused from now on is not written.
     pub async fn stop(self) {
+        if let Some(keeper) = self.keeper {
+            keeper.stop().await;
+        }
         if let Some(outbox) = self.outbox {
-            outbox.abort();
-            // Cancelled, that is; it holds the store until then.
-            let _ = outbox.await;
+            outbox.stop().await;
         }
         self.refusals.stop().await;
     }

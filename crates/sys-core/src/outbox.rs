@@ -11,16 +11,24 @@ use bytes::Bytes;
 use prost::Message;
 use std::{fmt, future::Future, pin::Pin, sync::Arc, time::Duration};
 use sys_keys::Entropy;
+use sys_policy::Now;
 use sys_store::{NamedRow, Open, Store, StoreError, SystemKind};
-use tokio::sync::Notify;
+use tokio::{
+    sync::{Notify, watch},
+    task::JoinHandle,
+};
 
 /// Rows read at once.
 const BATCH: usize = 64;
+/// Rows that are counted at most, when somebody asks how many wait.
+const MAX_COUNTED: usize = 1_024;
 /// Failures in a row after which a round is broken off: then it is not the mails, but what sends them.
 const MAX_FAILURES: u32 = 8;
 /// The wait after a round with failures; it doubles with each up to [`LONGEST_WAIT`].
 const FIRST_WAIT: Duration = Duration::from_secs(1);
 const LONGEST_WAIT: Duration = Duration::from_secs(300);
+/// The time for what is still to be carried out when the server stops.
+const LAST_ROUND: Duration = Duration::from_secs(5);
 /// How long an effect is tried (RFC 5321 section 4.5.4.1: "at least 4-5 days").
 const GIVE_UP_MS: u64 = 5 * 24 * 3600 * 1000;
 
@@ -84,26 +92,65 @@ pub(crate) async fn store(open: &mut Open, effects: &[Effect], entropy: &dyn Ent
     Ok(())
 }
 
-/// Carries out what is in the outbox until the task is aborted. `bell` rings when something was left.
-pub(crate) async fn work(store: Store, clock: Clock, bell: Arc<Notify>, send: SendMail) {
-    let mut worker = Worker { store, clock, send, behind: None };
-    let mut wait = FIRST_WAIT;
+/// How many effects wait: those that were not carried out yet, as far as they are counted.
+pub(crate) async fn waiting(store: &Store, now: Now) -> Result<u64, StoreError> {
+    let rows = store.begin(now).await?.rows(SystemKind::Outbox, &[], None, MAX_COUNTED).await?;
+    Ok(u64::try_from(rows.len()).unwrap_or(u64::MAX))
+}
+
+/// The task that carries out what is in the outbox.
+#[derive(Debug)]
+pub(crate) struct Sending {
+    stop: watch::Sender<bool>,
+    task: JoinHandle<()>,
+}
+
+impl Sending {
+    /// Starts it. `bell` rings when something was left.
+    pub(crate) fn start(store: Store, clock: Clock, bell: Arc<Notify>, send: SendMail) -> Self {
+        let (stop, stopping) = watch::channel(false);
+        let worker = Worker { store, clock, send, behind: None };
+        Self { stop, task: tokio::spawn(work(worker, bell, stopping)) }
+    }
+
+    /// Ends it, after one more round for what the last calls left. What is not carried out in time stays for the next start.
+    pub(crate) async fn stop(mut self) {
+        // Nobody listens where the task has failed; that shows below.
+        let _ = self.stop.send(true);
+        if tokio::time::timeout(LAST_ROUND, &mut self.task).await.is_err() {
+            self.task.abort();
+            // Cancelled, that is; it holds the store until then.
+            let _ = self.task.await;
+        }
+    }
+}
+
+async fn work(mut worker: Worker, bell: Arc<Notify>, mut stopping: watch::Receiver<bool>) {
+    let (mut wait, mut is_last) = (FIRST_WAIT, false);
     loop {
-        match worker.round().await {
-            Ok(()) => {
-                wait = FIRST_WAIT;
-                bell.notified().await;
-            }
-            Err(error) => {
-                tracing::warn!(%error, retry_s = wait.as_secs(), "not all that is in the outbox could be carried out");
-                tokio::select! {
+        let round = worker.round().await;
+        if is_last {
+            return;
+        }
+        let next = async {
+            match &round {
+                Ok(()) => bell.notified().await,
+                Err(_) => tokio::select! {
                     () = tokio::time::sleep(wait) => {}
                     // What is new does not wait as long as what fails.
                     () = bell.notified() => tokio::time::sleep(FIRST_WAIT).await,
-                }
-                wait = wait.saturating_mul(2).min(LONGEST_WAIT);
+                },
             }
+        };
+        if let Err(error) = &round {
+            tracing::warn!(%error, retry_s = wait.as_secs(), "not all that is in the outbox could be carried out");
         }
+        tokio::select! {
+            () = next => {}
+            // An error means that nobody is left who could say it.
+            _ = stopping.wait_for(|stop| *stop) => is_last = true,
+        }
+        wait = if round.is_ok() { FIRST_WAIT } else { wait.saturating_mul(2).min(LONGEST_WAIT) };
     }
 }
 
@@ -254,6 +301,18 @@ mod tests {
         assert!(bed.worker.round().await.is_err());
         assert_eq!(bed.reached(), ["a@example.org"]);
         assert!(bed.worker.behind.is_none(), "it begins again with those that failed");
+    }
+
+    #[tokio::test]
+    async fn what_the_last_calls_left_is_sent_before_the_server_stops() {
+        let bed = Bed::with(&[]).await;
+        let Worker { store, clock, send, .. } = &bed.worker;
+        let sending = Sending::start(store.clone(), clock.clone(), Arc::default(), send.clone());
+        // It has seen an empty outbox, and nobody rings.
+        tokio::task::yield_now().await;
+        bed.leave("last@example.org").await;
+        sending.stop().await;
+        assert_eq!(bed.reached(), ["last@example.org"]);
     }
 
     #[tokio::test]

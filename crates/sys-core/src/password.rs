@@ -3,12 +3,12 @@
 //! Stored: the PHC string `$argon2id$v=19$m=19456,t=2,p=1$salt$hash` (OWASP's second choice of parameters: 19 MiB, two
 //! passes). Checking an unknown account costs the same as checking a known one.
 
-use crate::refusal::{Code, Refusal};
+use crate::refusal::{Reason, Refusal};
 use argon2::{
     Argon2,
     password_hash::{PasswordHasher, PasswordVerifier, phc::PasswordHash},
 };
-use std::{fmt, sync::Arc};
+use std::{fmt, sync::Arc, time::Duration};
 use sys_keys::Entropy;
 use tokio::sync::Semaphore;
 use zeroize::Zeroizing;
@@ -17,6 +17,10 @@ use zeroize::Zeroizing;
 const CONCURRENT_HASHES: usize = 2;
 /// Callers who may wait for a hash; the next one is told to come back.
 const WAITING_HASHES: usize = 64;
+/// Of these, places that strangers leave free for those who are known.
+const KEPT_FOR_KNOWN: usize = 16;
+/// When it makes sense to come back: all that wait are through by then.
+const COME_BACK: Duration = Duration::from_secs(2);
 /// Shortest password taken (NIST SP 800-63B section 3.1.1.2: 15, or 8 with a second factor; ours get one later).
 pub const MIN_PASSWORD_CHARS: usize = 10;
 /// Longest password taken: beyond it, hashing the input itself becomes the work.
@@ -74,6 +78,15 @@ impl fmt::Debug for StoredPassword {
     }
 }
 
+/// Who asks for a hash.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Asks {
+    /// Anybody. Many of them at once leave room for the others.
+    Stranger,
+    /// Somebody who is logged in, or was lately from where he calls.
+    Known,
+}
+
 /// Hashes and checks passwords.
 #[derive(Clone)]
 pub struct Passwords {
@@ -102,14 +115,19 @@ impl Passwords {
     pub async fn hash(&self, password: Password) -> Result<StoredPassword, Refusal> {
         let mut salt = [0; SALT_BYTES];
         self.entropy.fill(&mut salt);
-        self.run(move || hash(&password, &salt)).await?
+        self.run(Asks::Stranger, move || hash(&password, &salt)).await?
     }
 
     /// Whether this is the password of the account. `None` stands for an account that does not exist or has no password:
     /// the answer is no, after the same work.
-    pub async fn verify(&self, password: Password, stored: Option<StoredPassword>) -> Result<bool, Refusal> {
+    pub async fn verify(
+        &self,
+        password: Password,
+        stored: Option<StoredPassword>,
+        asks: Asks,
+    ) -> Result<bool, Refusal> {
         let holds: Result<bool, Refusal> = self
-            .run(move || match stored {
+            .run(asks, move || match stored {
                 Some(stored) => {
                     let parsed = PasswordHash::new(stored.phc()).map_err(Refusal::internal)?;
                     Ok(Argon2::default().verify_password(password.0.as_bytes(), &parsed).is_ok())
@@ -121,11 +139,21 @@ impl Passwords {
         holds
     }
 
-    async fn run<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Result<T, Refusal> {
-        let Ok(_admitted) = self.admitted.clone().try_acquire_owned() else {
-            return Err(Refusal::new(Code::ResourceExhausted, "PASSWORD_POOL_FULL", "too many logins at the moment")
-                .help("try again in a few seconds"));
+    /// Runs `work` in its turn. Who goes away while he waits is not waited for: the work begins only with its turn.
+    async fn run<T: Send + 'static>(
+        &self,
+        asks: Asks,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, Refusal> {
+        let full = || {
+            Refusal::new(Reason::PasswordPoolFull, "too many logins at the moment")
+                .help("try again in a few seconds")
+                .wait(COME_BACK)
         };
+        if asks == Asks::Stranger && self.admitted.available_permits() <= KEPT_FOR_KNOWN {
+            return Err(full());
+        }
+        let Ok(_admitted) = self.admitted.clone().try_acquire_owned() else { return Err(full()) };
         let running = self.running.clone().acquire_owned().await.map_err(Refusal::internal)?;
         let work = move || {
             let _running = running;

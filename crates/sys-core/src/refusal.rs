@@ -1,9 +1,14 @@
 //! What a caller sees when a call fails: a code, a stable reason, the field at fault, and what to do.
 //!
 //! Never here: internals, the chain of causes (that is logged once, at the gate), or whether a hidden thing exists.
-//! The shape on the wire is that of AIP-193: `google.rpc.ErrorInfo` and `google.rpc.BadRequest`.
+//! The shape on the wire is that of AIP-193: `google.rpc.ErrorInfo`, `BadRequest` and `RetryInfo`.
 
-use std::fmt;
+mod reason;
+
+pub use reason::Reason;
+pub use sys_contract::rpc::FieldViolation;
+
+use std::{fmt, time::Duration};
 use sys_store::{
     Refused, StoreError,
     engine::{CommitError, EngineError},
@@ -38,70 +43,79 @@ pub enum Code {
     DeadlineExceeded,
 }
 
-/// One field that is wrong.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct FieldViolation {
-    /// The path of the field in the request, such as `note.title`.
-    pub field: String,
-    /// What is wrong with it. Never its value.
-    pub description: String,
-}
-
 /// Why a call was refused.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refusal {
-    /// The code.
+    /// The code, which is that of the reason.
     pub code: Code,
-    /// Stable and in capitals, for programs: `NOT_FOUND`, `METHOD_REFUSED`.
-    pub reason: &'static str,
+    /// For programs.
+    pub reason: Reason,
     /// For people, in one sentence.
     pub message: String,
     /// The fields at fault.
     pub fields: Vec<FieldViolation>,
     /// What to do about it.
     pub help: Option<String>,
+    /// When it makes sense to try again.
+    retry_after: Option<Duration>,
     /// The writes of the call are kept all the same: a replayed refresh token ends its session though the call fails.
     keeps_writes: bool,
 }
 
 impl Refusal {
-    /// A refusal with this code and reason.
-    pub fn new(code: Code, reason: &'static str, message: impl Into<String>) -> Self {
-        Self { code, reason, message: message.into(), fields: Vec::new(), help: None, keeps_writes: false }
+    /// A refusal for this reason. A new one is a line in the table of [`Reason`] and a page in `docs/errors`.
+    pub fn new(reason: Reason, message: impl Into<String>) -> Self {
+        Self {
+            code: reason.code(),
+            reason,
+            message: message.into(),
+            fields: Vec::new(),
+            help: None,
+            retry_after: None,
+            keeps_writes: false,
+        }
     }
 
     /// Absent or hidden.
     pub fn not_found() -> Self {
-        Self::new(Code::NotFound, "NOT_FOUND", "no such record, or none that you may see")
+        Self::new(Reason::NotFound, "no such record, or none that you may see")
     }
 
     /// The caller sees the record but may not do this to it.
     pub fn permission_denied() -> Self {
-        Self::new(Code::PermissionDenied, "RECORD_REFUSED", "you may not do this to this record")
+        Self::new(Reason::RecordRefused, "you may not do this to this record")
             .help("ask an admin of the org or project for a role that may; `sys whoami` shows yours")
     }
 
     /// No grant of the method can hold for this caller.
     pub fn method_refused() -> Self {
-        Self::new(Code::PermissionDenied, "METHOD_REFUSED", "you may not call this method")
+        Self::new(Reason::MethodRefused, "you may not call this method")
             .help("`sys help` lists what you may call; `sys whoami` shows your roles")
     }
 
     /// Nobody is logged in.
     pub fn unauthenticated() -> Self {
-        Self::new(Code::Unauthenticated, "UNAUTHENTICATED", "log in first").help("run `sys login`")
+        Self::new(Reason::Unauthenticated, "log in first").help("run `sys login`")
     }
 
     /// The access token is forged, expired, revoked or of another server: the caller learns no more than that.
     pub fn token_refused() -> Self {
-        Self::new(Code::Unauthenticated, "TOKEN_REFUSED", "the access token is not valid, or no longer")
+        Self::new(Reason::TokenRefused, "the access token is not valid, or no longer")
             .help("refresh the session, or log in again")
+    }
+
+    /// The method wants a password that was shown lately: a token alone may be stolen.
+    pub fn step_up_required() -> Self {
+        Self::new(Reason::StepUpRequired, "show your password again to do this").help(
+            "call sys.account.v1.AuthService/StepUp with your password, then repeat the call; `sys` asks you on a terminal, \
+             or takes it with --password-stdin",
+        )
     }
 
     /// One field of the request is wrong.
     pub fn invalid(field: impl Into<String>, description: impl Into<String>) -> Self {
         let (field, description) = (field.into(), description.into());
-        let mut refusal = Self::new(Code::InvalidArgument, "INVALID_ARGUMENT", format!("{field}: {description}"));
+        let mut refusal = Self::new(Reason::InvalidArgument, format!("{field}: {description}"));
         refusal.fields.push(FieldViolation { field, description });
         refusal
     }
@@ -109,14 +123,9 @@ impl Refusal {
     /// Fields of the request are wrong.
     pub(crate) fn invalid_fields(fields: Vec<FieldViolation>) -> Self {
         let summary: Vec<String> = fields.iter().map(|f| format!("{}: {}", f.field, f.description)).collect();
-        let mut refusal = Self::new(Code::InvalidArgument, "INVALID_ARGUMENT", summary.join("; "));
+        let mut refusal = Self::new(Reason::InvalidArgument, summary.join("; "));
         refusal.fields = fields;
         refusal
-    }
-
-    /// The state of things does not allow it now.
-    pub fn precondition(reason: &'static str, message: impl Into<String>) -> Self {
-        Self::new(Code::FailedPrecondition, reason, message)
     }
 
     /// Our fault. The cause goes to the log, not to the caller.
@@ -127,7 +136,7 @@ impl Refusal {
 
     /// Our fault, whose cause is in the log already.
     fn of_server() -> Self {
-        Self::new(Code::Internal, "INTERNAL", "the server failed; nothing was changed")
+        Self::new(Reason::Internal, "the server failed; nothing was changed")
             .help("try again; if it stays, tell the operator the time of the call")
     }
 
@@ -136,6 +145,18 @@ impl Refusal {
     pub fn help(mut self, help: impl Into<String>) -> Self {
         self.help = Some(help.into());
         self
+    }
+
+    /// Says how long to wait before the next try.
+    #[must_use]
+    pub fn wait(mut self, wait: Duration) -> Self {
+        self.retry_after = Some(wait);
+        self
+    }
+
+    /// How long to wait before the next try, where waiting helps.
+    pub fn retry_after(&self) -> Option<Duration> {
+        self.retry_after
     }
 
     /// Keeps the writes of the call although it is refused.
@@ -179,16 +200,15 @@ impl From<Refused> for Refusal {
             Refused::NotFound => Self::not_found(),
             Refused::Denied { field: None } => Self::permission_denied(),
             Refused::Denied { field: Some(field) } => {
-                let mut refusal =
-                    Self::new(Code::PermissionDenied, "FIELD_REFUSED", format!("you may not write `{field}`"));
+                let mut refusal = Self::new(Reason::FieldRefused, format!("you may not write `{field}`"));
                 refusal.fields.push(FieldViolation { field, description: "not yours to write".to_owned() });
                 refusal.help("leave the field out")
             }
             Refused::Invalid { field, what } => Self::invalid(field, what),
-            Refused::EtagMismatch => Self::new(Code::Aborted, "ETAG_MISMATCH", "the record was changed meanwhile")
+            Refused::EtagMismatch => Self::new(Reason::EtagMismatch, "the record was changed meanwhile")
                 .help("read it again, then repeat the change with its new etag"),
             Refused::Taken { field } => {
-                let mut refusal = Self::new(Code::AlreadyExists, "TAKEN", format!("another record has this `{field}`"));
+                let mut refusal = Self::new(Reason::Taken, format!("another record has this `{field}`"));
                 refusal.fields.push(FieldViolation { field, description: "taken".to_owned() });
                 refusal
             }
@@ -203,18 +223,18 @@ impl From<StoreError> for Refusal {
     fn from(error: StoreError) -> Self {
         match error {
             StoreError::Superseded { .. } => {
-                Self::new(Code::Aborted, "MODULE_RELOADED", "the module was loaded anew meanwhile").help("try again")
+                Self::new(Reason::ModuleReloaded, "the module was loaded anew meanwhile").help("try again")
             }
             StoreError::Engine(EngineError::Full | EngineError::Failed { .. } | EngineError::Closed) => {
                 tracing::error!(error = &error as &dyn std::error::Error, "the store takes no writes");
-                Self::new(Code::Unavailable, "STORE_UNAVAILABLE", "the server cannot store anything at the moment")
+                Self::new(Reason::StoreUnavailable, "the server cannot store anything at the moment")
                     .help("tell the operator; nothing was changed")
             }
             StoreError::Engine(EngineError::SnapshotTooOld) => {
-                Self::new(Code::Aborted, "TOO_SLOW", "the call took longer than a transaction may").help("try again")
+                Self::new(Reason::TooSlow, "the call took longer than a transaction may").help("try again")
             }
             StoreError::Engine(error @ EngineError::TooLarge { .. }) => {
-                Self::new(Code::ResourceExhausted, "TOO_LARGE", "the call reads or writes more than one call may")
+                Self::new(Reason::TooLarge, "the call reads or writes more than one call may")
                     .help(format!("ask for less at once: {error}"))
             }
             error => {
@@ -229,14 +249,14 @@ impl From<CommitError> for Refusal {
     fn from(error: CommitError) -> Self {
         match error {
             CommitError::Conflict => {
-                Self::new(Code::Aborted, "CONFLICT", "another call changed the same records").help("try again")
+                Self::new(Reason::Conflict, "another call changed the same records").help("try again")
             }
             CommitError::Unknown(cause) => {
                 tracing::error!(
                     error = &cause as &dyn std::error::Error,
                     "it is not known whether a call was committed"
                 );
-                Self::new(Code::Unavailable, "COMMIT_UNKNOWN", "it is not known whether the change was stored")
+                Self::new(Reason::CommitUnknown, "it is not known whether the change was stored")
                     .help("look whether it is there before you try again")
             }
             CommitError::Engine(error) => StoreError::from(error).into(),

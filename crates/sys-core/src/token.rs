@@ -50,8 +50,17 @@ pub struct Claims {
     pub account: AccountId,
     /// The session that it logged in with.
     pub session: SessionId,
+    /// When it was issued, in Unix seconds.
+    pub issued_unix_s: i64,
     /// Unix seconds after which it is no longer good.
     pub expires_unix_s: i64,
+}
+
+impl Claims {
+    /// Whether it has been issued, and has not ended. Asked at each use, since the clock goes on, and may be set back.
+    pub fn are_good_at(&self, now_unix_s: i64) -> bool {
+        self.issued_unix_s <= now_unix_s.saturating_add(CLOCK_SKEW_S) && now_unix_s < self.expires_unix_s
+    }
 }
 
 #[derive(Serialize, Deserialize)]
@@ -107,9 +116,16 @@ impl AccessTokens {
         })
     }
 
-    /// A token for this session, good from now on.
-    pub fn sign(&self, account: AccountId, session: SessionId, now_unix_s: i64, random: [u8; 16]) -> SignedToken {
-        let expires_unix_s = now_unix_s.saturating_add(ACCESS_TOKEN_S);
+    /// A token for this session, good from now on, but never longer than the session.
+    pub fn sign(
+        &self,
+        account: AccountId,
+        session: SessionId,
+        session_ends_unix_s: i64,
+        now_unix_s: i64,
+        random: [u8; 16],
+    ) -> SignedToken {
+        let expires_unix_s = now_unix_s.saturating_add(ACCESS_TOKEN_S).min(session_ends_unix_s);
         let wire = Wire {
             iss: self.issuer.clone(),
             aud: self.issuer.clone(),
@@ -138,17 +154,14 @@ impl AccessTokens {
         let ours = decoded.header.typ.as_deref() == Some(ACCESS_TOKEN_TYPE)
             && decoded.header.kid.as_deref() == Some(self.kid.as_str());
         let wire = decoded.claims;
-        let good = wire.iat <= now_unix_s.saturating_add(CLOCK_SKEW_S)
-            && now_unix_s < wire.exp
-            && wire.exp.saturating_sub(wire.iat) <= ACCESS_TOKEN_S;
-        if !ours || !good {
-            return Err(TokenRefused);
-        }
-        Ok(Claims {
+        let claims = Claims {
             account: wire.sub.parse().map_err(|_| TokenRefused)?,
             session: wire.sid.parse().map_err(|_| TokenRefused)?,
+            issued_unix_s: wire.iat,
             expires_unix_s: wire.exp,
-        })
+        };
+        let lasts_as_ours = wire.exp.saturating_sub(wire.iat) <= ACCESS_TOKEN_S;
+        if ours && lasts_as_ours && claims.are_good_at(now_unix_s) { Ok(claims) } else { Err(TokenRefused) }
     }
 
     /// The public key as a JSON Web Key Set (RFC 7517, RFC 8037).
@@ -289,7 +302,7 @@ mod tests {
 
     fn signed(by: &AccessTokens) -> String {
         let (account, session) = ids();
-        by.sign(account, session, NOW, [0; 16]).text
+        by.sign(account, session, i64::MAX, NOW, [0; 16]).text
     }
 
     /// The token with another header or other claims, signed anew by `sign`.
@@ -315,6 +328,16 @@ mod tests {
         assert!(tokens.verify(&signed(&tokens), NOW + 599).is_ok());
         assert_eq!(tokens.verify(&signed(&tokens), NOW + 600), Err(TokenRefused));
         assert_eq!(tokens.verify(&signed(&tokens), NOW - 3600), Err(TokenRefused), "issued in the future");
+    }
+
+    #[test]
+    fn a_token_ends_with_its_session() {
+        let tokens = tokens(1);
+        let (account, session) = ids();
+        let signed = tokens.sign(account, session, NOW + 5, NOW, [0; 16]);
+        assert_eq!(signed.expires_unix_s, NOW + 5);
+        assert!(tokens.verify(&signed.text, NOW + 4).is_ok());
+        assert_eq!(tokens.verify(&signed.text, NOW + 5), Err(TokenRefused));
     }
 
     #[test]
@@ -391,6 +414,6 @@ mod tests {
     fn secrets_are_not_printed() {
         let token = RefreshToken { session: ids().1, counter: 7, secret: TokenSecret::new([9; 32]) };
         assert!(format!("{token:?}").contains("TokenSecret(..)"));
-        assert!(!format!("{:?}", tokens(1).sign(ids().0, ids().1, NOW, [0; 16])).contains("ey"));
+        assert!(!format!("{:?}", tokens(1).sign(ids().0, ids().1, i64::MAX, NOW, [0; 16])).contains("ey"));
     }
 }

@@ -7,7 +7,7 @@
 use crate::{
     describe,
     gate::{Admitted, Gate, Identified},
-    refusal::{Code, Refusal},
+    refusal::{Code, Reason, Refusal},
 };
 use bytes::Bytes;
 use connectrpc::{
@@ -17,42 +17,16 @@ use connectrpc::{
     response::{EncodedBody, EncodedResponse, Response},
 };
 use data_encoding::BASE64_NOPAD;
-use http::StatusCode;
+use http::{StatusCode, header};
 use prost::Message;
 use prost_reflect::{DeserializeOptions, DynamicMessage, MessageDescriptor, SerializeOptions, Value};
-use std::{fmt, sync::Arc};
+use std::{fmt, sync::Arc, time::Duration};
+use sys_contract::rpc::{BadRequest, Detail, ERROR_DOMAIN, ErrorInfo, HELP_KEY, RetryInfo};
 
-const NO_SUCH_METHOD: &str = "NO_SUCH_METHOD";
-/// The domain of our reasons (AIP-193).
-const ERROR_DOMAIN: &str = "sys";
+/// What gRPC and gRPC-Web put in front of a message: a flag and its length.
+pub(crate) const ENVELOPE_BYTES: usize = 5;
 /// What most answers take, so that their buffer rarely grows.
 const USUAL_ANSWER_BYTES: usize = 512;
-
-/// google.rpc.ErrorInfo, field numbers as published.
-#[derive(Clone, PartialEq, Message)]
-struct ErrorInfo {
-    #[prost(string, tag = "1")]
-    reason: String,
-    #[prost(string, tag = "2")]
-    domain: String,
-    #[prost(btree_map = "string, string", tag = "3")]
-    metadata: std::collections::BTreeMap<String, String>,
-}
-
-/// google.rpc.BadRequest.
-#[derive(Clone, PartialEq, Message)]
-struct BadRequest {
-    #[prost(message, repeated, tag = "1")]
-    field_violations: Vec<BadField>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct BadField {
-    #[prost(string, tag = "1")]
-    field: String,
-    #[prost(string, tag = "2")]
-    description: String,
-}
 
 impl From<Code> for ErrorCode {
     fn from(code: Code) -> Self {
@@ -75,29 +49,40 @@ impl From<Code> for ErrorCode {
 
 impl From<Refusal> for ConnectError {
     fn from(refusal: Refusal) -> Self {
+        let retry_after = refusal.retry_after();
         let mut metadata = std::collections::BTreeMap::new();
         if let Some(help) = refusal.help {
-            metadata.insert("help".to_owned(), help);
+            metadata.insert(HELP_KEY.to_owned(), help);
         }
-        let info = ErrorInfo { reason: refusal.reason.to_owned(), domain: ERROR_DOMAIN.to_owned(), metadata };
-        let mut error =
-            Self::new(refusal.code.into(), refusal.message).with_detail(detail("google.rpc.ErrorInfo", &info));
-        if refusal.reason == NO_SUCH_METHOD {
+        let info = ErrorInfo { reason: refusal.reason.name().to_owned(), domain: ERROR_DOMAIN.to_owned(), metadata };
+        let mut error = Self::new(refusal.code.into(), refusal.message).with_detail(packed(&info));
+        if let Some(wait) = retry_after {
+            let delay = prost_types::Duration {
+                seconds: i64::try_from(wait.as_secs()).unwrap_or(i64::MAX),
+                nanos: i32::try_from(wait.subsec_nanos()).unwrap_or(0),
+            };
+            error = error.with_detail(packed(&RetryInfo { retry_delay: Some(delay) }));
+            error.response_headers_mut().insert(header::RETRY_AFTER, whole_seconds(wait).into());
+        }
+        if refusal.reason == Reason::NoSuchMethod {
             // Connect's word for it; else an unimplemented method is a 501.
             error = error.with_http_status(StatusCode::NOT_FOUND);
         }
         if !refusal.fields.is_empty() {
-            let field_violations =
-                refusal.fields.into_iter().map(|f| BadField { field: f.field, description: f.description }).collect();
-            error = error.with_detail(detail("google.rpc.BadRequest", &BadRequest { field_violations }));
+            error = error.with_detail(packed(&BadRequest { field_violations: refusal.fields }));
         }
         error
     }
 }
 
-fn detail(type_url: &str, message: &impl Message) -> ErrorDetail {
+/// How long to wait, as `retry-after` says it (RFC 9110 section 10.2.3): whole seconds, and not too few.
+fn whole_seconds(wait: Duration) -> u64 {
+    wait.as_secs().saturating_add(u64::from(wait.subsec_nanos() > 0))
+}
+
+fn packed<D: Detail>(message: &D) -> ErrorDetail {
     ErrorDetail {
-        type_url: type_url.to_owned(),
+        type_url: D::NAME.to_owned(),
         value: Some(BASE64_NOPAD.encode(&message.encode_to_vec())),
         debug: None,
     }
@@ -118,8 +103,7 @@ pub(crate) fn decode(
                 .and_then(|message| json.end().map(|()| message));
             message.map_err(|error| {
                 Refusal::new(
-                    Code::InvalidArgument,
-                    "MALFORMED",
+                    Reason::Malformed,
                     format!("the body is not this message in JSON (line {}, column {})", error.line(), error.column()),
                 )
                 .help("compare the field names and types with `sys help` or the contract")
@@ -127,7 +111,7 @@ pub(crate) fn decode(
         }
         _ => {
             let mut message = DynamicMessage::decode(descriptor, body).map_err(|_| {
-                Refusal::new(Code::InvalidArgument, "MALFORMED", "the body is not this message in protobuf")
+                Refusal::new(Reason::Malformed, "the body is not this message in protobuf")
                     .help("regenerate the client from the server's descriptors")
             })?;
             drop_unknown_fields(&mut message);
@@ -212,7 +196,8 @@ impl Dispatcher for GateDispatcher {
             None if path == describe::HEALTH_CHECK => (MethodDescriptor::unary(false), describe::HEALTH_REQUEST_BYTES),
             None => return None,
         };
-        Some(descriptor.with_limits(Limits::default().with_max_request_body_size(bytes).with_max_message_size(bytes)))
+        let whole = bytes.saturating_add(ENVELOPE_BYTES);
+        Some(descriptor.with_limits(Limits::default().with_max_request_body_size(whole).with_max_message_size(bytes)))
     }
 
     fn call_unary(&self, path: &str, ctx: RequestContext, request: Payload, format: CodecFormat) -> UnaryResult {
@@ -261,6 +246,5 @@ impl Dispatcher for GateDispatcher {
 
 /// There is no such method, or not in this form. The path is not repeated: it is anybody's text.
 pub(crate) fn no_such_method() -> Refusal {
-    Refusal::new(Code::Unimplemented, NO_SUCH_METHOD, "there is no such method")
-        .help("`sys help` lists what you may call")
+    Refusal::new(Reason::NoSuchMethod, "there is no such method").help("`sys help` lists what you may call")
 }

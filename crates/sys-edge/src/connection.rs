@@ -1,6 +1,11 @@
 //! One connection from its first byte to its last: protocol, patience, graceful end.
 
-use crate::{AllowedHosts, Limits};
+use crate::{
+    AllowedHosts, Limits,
+    congestion::{Congestion, Waiting},
+    metered::{Meter, Metered, UnderWay},
+    patience::{self, Over},
+};
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::Either;
@@ -11,18 +16,10 @@ use std::{
     error::Error,
     net::{IpAddr, SocketAddr},
     pin::{Pin, pin},
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::Arc,
     task::{Context, Poll},
-    time::Duration,
 };
-use tokio::{
-    net::TcpStream,
-    sync::watch,
-    time::{sleep, timeout},
-};
+use tokio::{net::TcpStream, sync::watch, time::timeout};
 use tower::{Service, ServiceExt};
 
 /// Where a request comes from, as a throttle counts it. In the extensions of every request that is served.
@@ -40,12 +37,28 @@ pub struct Connection {
     pub local: SocketAddr,
 }
 
+/// The most that is handed over of an answer at once.
+const PIECE_BYTES: usize = 16 * 1_024;
+/// An answer up to this size is handed over whole. Of a longer one the last byte comes by itself: HTTP/2 takes it only when the
+/// peer has taken what came before, so that no more than this waits unseen in a stream whose window is closed.
+const WHOLE_BYTES: usize = 1_024;
+
 /// What all connections of a listener share.
 pub(crate) struct Shared<S> {
     pub(crate) protocol: auto::Builder<hyper_util::rt::TokioExecutor>,
     pub(crate) limits: Limits,
     pub(crate) hosts: AllowedHosts,
+    pub(crate) congestion: Arc<Congestion>,
     pub(crate) service: S,
+}
+
+/// What a listener tells its connections.
+#[derive(Debug, Clone)]
+pub(crate) struct Told {
+    /// To finish what is under way and close.
+    pub(crate) stop: watch::Receiver<bool>,
+    /// That others wait for a place.
+    pub(crate) crowded: watch::Receiver<bool>,
 }
 
 /// How a connection came to its end.
@@ -53,17 +66,12 @@ pub(crate) struct Shared<S> {
 pub(crate) enum End {
     /// Nothing was under way any more.
     Finished,
-    /// It did not finish in time after it was asked to.
+    /// It did not finish in time after it was asked to, or left unread what it had asked for.
     Cut,
 }
 
-/// Serves one connection until it closes, lies idle for too long, or `stop` turns true and its requests are answered.
-pub(crate) async fn serve<S, B>(
-    shared: Arc<Shared<S>>,
-    stream: TcpStream,
-    facts: Connection,
-    mut stop: watch::Receiver<bool>,
-) -> End
+/// Serves one connection until it closes, tries our patience, or is told to stop and its requests are answered.
+pub(crate) async fn serve<S, B>(shared: Arc<Shared<S>>, stream: TcpStream, facts: Connection, mut told: Told) -> End
 where
     S: Service<Request<Incoming>, Response = Response<B>> + Clone + Send + Sync + 'static,
     S::Error: Into<Box<dyn Error + Send + Sync>> + Send,
@@ -71,17 +79,26 @@ where
     B: Body<Data = Bytes> + Send + 'static,
     B::Error: Into<Box<dyn Error + Send + Sync>>,
 {
-    let work = Arc::new(Work::default());
+    let meter = Arc::new(Meter::default());
     let service = {
-        let (shared, work) = (Arc::clone(&shared), Arc::clone(&work));
-        hyper::service::service_fn(move |request| answer(Arc::clone(&shared), Arc::clone(&work), facts, request))
+        let (shared, meter) = (Arc::clone(&shared), Arc::clone(&meter));
+        hyper::service::service_fn(move |request| {
+            // Here and not in the future, which may have to wait until it is begun with.
+            let (under_way, waiting) = (meter.begin(), shared.congestion.arrive());
+            answer(Arc::clone(&shared), under_way, waiting, facts, request)
+        })
     };
-    let mut connection = pin!(shared.protocol.serve_connection(TokioIo::new(stream), service));
+    let socket = Metered::new(stream, Arc::clone(&meter), Arc::clone(&shared.congestion));
+    let mut connection = pin!(shared.protocol.serve_connection(TokioIo::new(socket), service));
     let time_to_close = tokio::select! {
         ended = connection.as_mut() => Err(ended),
-        // Nothing is under way: time for one round trip, so that a request that crosses our goodbye is retried.
-        () = patience_ends(&work, &shared.limits) => Ok(shared.limits.header_timeout),
-        _ = stop.wait_for(|stop| *stop) => Ok(shared.limits.drain_timeout),
+        over = patience::ends(&meter, &shared.limits, told.crowded) => match over {
+            Over::Stalled => return End::Cut,
+            // Nothing is under way: time for one round trip, so that a request that crosses our goodbye is retried.
+            Over::Idle => Ok(shared.limits.header_timeout),
+            Over::Old => Ok(shared.limits.drain_timeout),
+        },
+        _ = told.stop.wait_for(|stop| *stop) => Ok(shared.limits.drain_timeout),
     };
     let ended = match time_to_close {
         Err(ended) => Ok(ended),
@@ -103,7 +120,8 @@ where
 
 async fn answer<S, B>(
     shared: Arc<Shared<S>>,
-    work: Arc<Work>,
+    mut under_way: UnderWay,
+    waiting: Waiting,
     facts: Connection,
     mut request: Request<Incoming>,
 ) -> Result<Response<impl Body<Data = Bytes, Error = Box<dyn Error + Send + Sync>> + use<S, B>>, S::Error>
@@ -112,80 +130,66 @@ where
     B: Body<Data = Bytes>,
     B::Error: Into<Box<dyn Error + Send + Sync>>,
 {
-    let under_way = work.begin();
+    let arrival = waiting.begin();
     let response = match shared.hosts.admit(&request) {
         Ok(()) => {
             request.extensions_mut().insert(Source(facts.peer.ip().to_canonical()));
             request.extensions_mut().insert(facts);
+            request.extensions_mut().insert(arrival);
             shared.service.clone().oneshot(request).await?.map(Either::Left)
         }
         Err(refusal) => shared.hosts.refuse(refusal).map(Either::Right),
     };
-    Ok(response.map(|body| Answer { body, under_way }))
-}
-
-/// Comes back when a connection has tried our patience: no request in the time for its head, or none for the idle time.
-async fn patience_ends(work: &Work, limits: &Limits) {
-    let mut begun = 0;
-    let mut patience: Duration = limits.header_timeout;
-    loop {
-        sleep(patience).await;
-        let seen = begun;
-        begun = work.begun.load(Ordering::Acquire);
-        if begun == seen && begun == work.ended.load(Ordering::Acquire) {
-            return;
-        }
-        patience = limits.idle_timeout;
-    }
-}
-
-/// Counts the requests of a connection. Two plain counters instead of a timer for each request: this is on every
-/// request's way.
-#[derive(Debug, Default)]
-struct Work {
-    begun: AtomicU64,
-    ended: AtomicU64,
-}
-
-impl Work {
-    fn begin(self: &Arc<Self>) -> UnderWay {
-        self.begun.fetch_add(1, Ordering::AcqRel);
-        UnderWay(Arc::clone(self))
-    }
-}
-
-/// One request under way; ends where it is dropped.
-#[derive(Debug)]
-struct UnderWay(Arc<Work>);
-
-impl Drop for UnderWay {
-    fn drop(&mut self) {
-        self.0.ended.fetch_add(1, Ordering::AcqRel);
-    }
+    under_way.owes(true);
+    Ok(response.map(|body| Answer { body, rest: Bytes::new(), under_way }))
 }
 
 pin_project! {
-    /// A response's body. Its request is under way until the last byte is handed over, so it holds the guard.
+    /// A response's body, handed over in pieces. Its request is under way until the last byte is handed over, so it holds the
+    /// guard.
     struct Answer<B> {
         #[pin]
         body: B,
+        rest: Bytes,
         under_way: UnderWay,
     }
 }
 
-impl<B: Body> Body for Answer<B> {
-    type Data = B::Data;
+impl<B: Body<Data = Bytes>> Body for Answer<B> {
+    type Data = Bytes;
     type Error = B::Error;
 
-    fn poll_frame(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
-        self.project().body.poll_frame(context)
+    fn poll_frame(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
+        let this = self.project();
+        let polled = if this.rest.is_empty() {
+            this.body.poll_frame(context)
+        } else {
+            Poll::Ready(Some(Ok(Frame::data(std::mem::take(this.rest)))))
+        };
+        // What we have not got ourselves, the peer cannot take.
+        this.under_way.owes(matches!(polled, Poll::Ready(Some(Ok(_)))));
+        polled.map_ok(|frame| {
+            frame.map_data(|mut data| {
+                if data.len() > WHOLE_BYTES {
+                    *this.rest = data.split_off((data.len() - 1).min(PIECE_BYTES));
+                }
+                data
+            })
+        })
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        self.rest.is_empty() && self.body.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+        let rest = u64::try_from(self.rest.len()).unwrap_or(u64::MAX);
+        let body = self.body.size_hint();
+        let mut hint = SizeHint::new();
+        hint.set_lower(body.lower().saturating_add(rest));
+        if let Some(upper) = body.upper() {
+            hint.set_upper(upper.saturating_add(rest));
+        }
+        hint
     }
 }

@@ -38,7 +38,7 @@ impl AllowedHosts {
     }
 
     fn contains(&self, authority: &Authority) -> bool {
-        !authority.as_str().contains('@') && self.0.iter().any(|host| host.eq_ignore_ascii_case(authority.host()))
+        self.0.iter().any(|host| host.eq_ignore_ascii_case(authority.host())) && names_no_more(authority)
     }
 
     /// What a refused caller gets.
@@ -67,6 +67,14 @@ pub(crate) enum HostRefusal {
     Missing,
     /// Another host (RFC 9110 section 15.5.20).
     Misdirected,
+}
+
+/// Whether nothing stands beside the host but a port: `Authority` also reads `user@host` and `[::1]8443`.
+fn names_no_more(authority: &Authority) -> bool {
+    let rest = authority.as_str().strip_prefix(authority.host());
+    rest.is_some_and(|rest| {
+        rest.is_empty() || rest.strip_prefix(':').is_some_and(|port| port.bytes().all(|byte| byte.is_ascii_digit()))
+    })
 }
 
 fn host_line(headers: &HeaderMap) -> Result<Option<Authority>, HostRefusal> {
@@ -127,6 +135,8 @@ mod tests {
             assert_eq!(AllowedHosts::loopback().admit(&request), Err(HostRefusal::Missing), "{hosts:?}");
         }
         check("/x", &["evil@localhost"], Err(HostRefusal::Misdirected));
+        check("http://[::1]8443/x", &["localhost"], Err(HostRefusal::Misdirected));
+        check("/x", &["[::1]evil.example"], Err(HostRefusal::Misdirected));
     }
 
     #[test]

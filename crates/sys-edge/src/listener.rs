@@ -2,7 +2,9 @@
 
 use crate::{
     AllowedHosts, Limits,
-    connection::{self, Connection, End, Shared},
+    congestion::Congestion,
+    connection::{self, Connection, End, Shared, Told},
+    sources::Sources,
 };
 use bytes::Bytes;
 use http::{Request, Response};
@@ -110,8 +112,12 @@ impl Listener {
     {
         let Self { socket, local, limits, hosts } = self;
         let slots = Arc::new(Semaphore::new(limits.connections.min(Semaphore::MAX_PERMITS)));
-        let shared = Arc::new(Shared { protocol: limits.protocol(), limits, hosts, service });
+        let (sources, most_per_source) = (Arc::new(Sources::default()), limits.connections_per_source);
+        let congestion = Arc::new(Congestion::new());
+        let shared = Arc::new(Shared { protocol: limits.protocol(), limits, hosts, congestion, service });
         let (stop, stopping) = watch::channel(false);
+        let (crowd, crowded) = watch::channel(false);
+        let told = Told { stop: stopping, crowded };
         let mut tasks = JoinSet::new();
         let mut shutdown = pin!(shutdown);
         let mut number = 0;
@@ -120,13 +126,14 @@ impl Listener {
                 biased;
                 () = &mut shutdown => break Ok(()),
                 Some(_) = tasks.join_next(), if !tasks.is_empty() => {}
-                accepted = accept(&socket, &slots) => {
+                accepted = accept(&socket, &slots, &crowd) => {
                     let (stream, peer, slot) = match accepted { Ok(accepted) => accepted, Err(error) => break Err(error) };
+                    let Some(counted) = sources.count(peer.ip(), most_per_source) else { continue };
                     number += 1;
                     let facts = Connection { number, peer, local };
-                    let served = connection::serve(Arc::clone(&shared), stream, facts, stopping.clone());
+                    let served = connection::serve(Arc::clone(&shared), stream, facts, told.clone());
                     tasks.spawn(async move {
-                        let _slot = slot;
+                        let _places = (slot, counted);
                         served.await
                     });
                 }
@@ -140,13 +147,17 @@ impl Listener {
     }
 }
 
-/// Waits for a free slot, then for a connection.
+/// Waits for a free slot, then for a connection. While there is no slot, the connections hear that it is crowded.
 async fn accept(
     socket: &TcpListener,
     slots: &Arc<Semaphore>,
+    crowd: &watch::Sender<bool>,
 ) -> Result<(TcpStream, SocketAddr, OwnedSemaphorePermit), ServeError> {
+    let is_crowded = slots.available_permits() == 0;
+    crowd.send_if_modified(|crowded| std::mem::replace(crowded, is_crowded) != is_crowded);
     let slot =
         Arc::clone(slots).acquire_owned().await.map_err(|closed| ServeError::Accept(io::Error::other(closed)))?;
+    crowd.send_if_modified(std::mem::take);
     let mut failures = 0;
     loop {
         match socket.accept().await {

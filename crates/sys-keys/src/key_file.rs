@@ -8,7 +8,7 @@
 //! counts as written before it is synced, and damage that passes for the torn end that a crash leaves. A torn end is a file
 //! that ends inside a frame, and nothing else: only one frame is ever under way, and its key was not handed out.
 
-mod frame;
+pub(crate) mod frame;
 mod medium;
 mod payload;
 
@@ -90,6 +90,11 @@ impl KeyFile {
 
     pub(crate) fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// The bytes behind the last whole frame.
+    pub(crate) fn unfinished_bytes(&self) -> u64 {
+        self.length.saturating_sub(self.end)
     }
 
     /// Writes one frame. It is on disk when this returns, and not part of the file if this fails.

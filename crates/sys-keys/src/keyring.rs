@@ -107,6 +107,16 @@ impl Keyring {
         self.index().sealers.clone()
     }
 
+    /// The tablespaces that have keys.
+    pub fn spaces(&self) -> Vec<SpaceId> {
+        self.index().wrapped.keys().copied().collect()
+    }
+
+    /// The bytes at the end of the key file that a crash left unfinished. The next key is written over them.
+    pub fn unfinished_bytes(&self) -> u64 {
+        self.file().unfinished_bytes()
+    }
+
     /// The keys of a tablespace; `None` if it never had any. Cheap, and never touches the disk.
     pub fn space(&self, space: SpaceId) -> Result<Option<Arc<SpaceKeys>>, KeyError> {
         let index = self.index();

@@ -16,6 +16,8 @@ mod derivation;
 pub mod deterministic;
 mod entropy;
 mod error;
+#[doc(hidden)]
+pub mod fuzzing;
 mod hierarchy;
 mod key_file;
 mod keyring;

@@ -11,6 +11,12 @@ use sys_contract::{
     model::Role,
 };
 
+/// How long a password counts as shown lately, in seconds. Long enough for one piece of work, and as long as an access token
+/// lasts, so that who has just logged in is not asked again.
+pub const FRESH_PROOF_S: i64 = 600;
+/// How far the clock may be moved back before what was shown lies in the future, and counts no more, in seconds.
+const CLOCK_SKEW_S: i64 = 30;
+
 /// What an account has proven.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Standing {
@@ -53,6 +59,8 @@ pub struct Caller {
     /// The account's text id while it is in good standing, else empty: what conditions see.
     account_text: String,
     session: Option<SessionId>,
+    /// When the session last showed the account's password, in Unix seconds.
+    proven_unix_s: Option<i64>,
     standing: Standing,
     /// INVARIANT: well-formed, and sorted by [`order`].
     bindings: Vec<Binding>,
@@ -73,6 +81,7 @@ impl Caller {
             account: None,
             account_text: String::new(),
             session: None,
+            proven_unix_s: None,
             standing: Standing::Anonymous,
             bindings: Vec::new(),
             projects: Vec::new(),
@@ -94,6 +103,7 @@ impl Caller {
             account: Some(account),
             account_text: if counts { account.to_string() } else { String::new() },
             session: Some(session),
+            proven_unix_s: None,
             standing,
             highest_at_org: highest(|scope| matches!(scope, BindingScope::Org(_))),
             highest_anywhere: highest(|scope| *scope != BindingScope::System),
@@ -101,6 +111,19 @@ impl Caller {
             orgs: runs(&bindings),
             bindings,
         }
+    }
+
+    /// The same, who showed the account's password in this session at this time, in Unix seconds.
+    #[must_use]
+    pub fn proven_at(self, unix_s: i64) -> Self {
+        Self { proven_unix_s: Some(unix_s), ..self }
+    }
+
+    /// Whether the password was shown lately: within [`FRESH_PROOF_S`].
+    pub fn is_freshly_proven(&self, now: &Now) -> bool {
+        self.proven_unix_s.is_some_and(|at| {
+            at <= now.unix_s.saturating_add(CLOCK_SKEW_S) && now.unix_s < at.saturating_add(FRESH_PROOF_S)
+        })
     }
 
     /// The account, whatever its standing.

@@ -13,6 +13,7 @@ pub(crate) mod ir;
 pub(crate) mod lower;
 mod names;
 mod operands;
+pub(crate) mod ranges;
 mod scan;
 pub(crate) mod time;
 pub(crate) mod tokens;
@@ -20,11 +21,12 @@ pub(crate) mod tokens;
 use error::CelError;
 use ir::Ir;
 use prost_reflect::{DescriptorPool, MessageDescriptor};
+use scan::Language;
 
 /// Nodes of the parsed expression: a condition that a reviewer can hold in his head.
 const MAX_NODES: usize = 64;
 /// Depth of nesting, in the text and in the parsed expression.
-const MAX_DEPTH: usize = 16;
+pub(crate) const MAX_DEPTH: usize = 16;
 
 /// What a text may name.
 #[derive(Debug, Clone, Copy)]
@@ -58,7 +60,7 @@ pub(crate) enum Profile<'a> {
 
 /// Reads a condition.
 pub(crate) fn check(text: &str, scope: Scope<'_>) -> Result<Ir, CelError> {
-    let tested = scan::scan(text)?;
+    let tested = scan::scan(text, Language::Subset)?;
     let parsed = match scope.profile {
         Profile::Rule { .. } => parse(text)?,
         Profile::Filter { .. } => parse(&with_this(text, &tested))?,
@@ -66,6 +68,18 @@ pub(crate) fn check(text: &str, scope: Scope<'_>) -> Result<Ir, CelError> {
     let mut nodes = 0;
     lower::measure(&parsed, 1, &mut nodes)?;
     lower::condition(&parsed, scope)
+}
+
+/// Parses a validation rule, within the bounds of all other texts. Its names and types are the validation library's affair.
+pub(crate) fn parse_validation(text: &str) -> Result<cel::IdedExpr, CelError> {
+    scan::scan(text, Language::Validation)?;
+    parse(text)
+}
+
+/// Whether the parser may see a validation rule.
+#[cfg(test)]
+pub(crate) fn scan_validation(text: &str) -> Result<(), CelError> {
+    scan::scan(text, Language::Validation).map(drop)
 }
 
 /// CEL has `has(this.x)` and no `has(x)`: in filters the parser sees the former.

@@ -6,11 +6,12 @@ use crate::{
         error::CelError,
         eval::{Env, Test, compile},
         ir::Ir,
+        ranges::ranges,
         time::Now,
         tokens::{Indexes, Proposal, proposals},
     },
     fields::FieldSet,
-    plan::TokenTest,
+    plan::{RangeTest, TokenTest},
 };
 use prost_reflect::{DescriptorPool, DynamicMessage, MessageDescriptor};
 use std::fmt;
@@ -22,6 +23,7 @@ pub struct Filter {
     ir: Ir,
     test: Test,
     token_tests: Vec<TokenTest>,
+    indexes: Indexes,
 }
 
 impl Filter {
@@ -43,7 +45,7 @@ impl Filter {
             Proposal::CallersAccount(_) => None,
         };
         let token_tests = proposals(&ir, indexes).into_iter().filter_map(fixed).collect();
-        Ok(Self { test: compile(&ir), ir, token_tests })
+        Ok(Self { test: compile(&ir), ir, token_tests, indexes: indexes.clone() })
     }
 
     /// Whether a record passes, as the caller sees it: `view` is redacted, `hidden` says which fields that took away.
@@ -55,6 +57,11 @@ impl Filter {
     /// Index tests that every matching record passes, all of them.
     pub fn token_tests(&self) -> Vec<TokenTest> {
         self.token_tests.clone()
+    }
+
+    /// Ranges of ORDERED indexes that every matching record lies in, all of them, at a time.
+    pub fn range_tests(&self, now: &Now) -> Vec<RangeTest> {
+        ranges(&self.ir, &self.indexes, *now)
     }
 }
 

@@ -18,7 +18,7 @@ use prost_reflect::MessageDescriptor;
 use std::fmt;
 use sys_contract::{
     model::{Contract, Grant, Home, Level, Record, Role, Verb},
-    problem::Problem,
+    problem::{Place, Problem},
 };
 
 /// Which grant of a list held, counted from 0 in the order of the contract: for the audit log.
@@ -83,10 +83,9 @@ pub(crate) fn compile_all(grants: &[Grant], subject: Subject<'_>, problems: &mut
 }
 
 impl CompiledGrant {
-    /// Whether it is for this verb; LIST is GET.
+    /// Whether it is for this verb; LIST and COUNT are GET.
     pub(crate) fn opens(&self, verb: Verb) -> bool {
-        let verb = if verb == Verb::List { Verb::Get } else { verb };
-        self.verbs.contains(&verb)
+        self.verbs.contains(&verb.granted_as())
     }
 
     /// Whether it holds on every record of the ranges that the caller holds by it: one thing is set, and no condition.
@@ -172,6 +171,20 @@ impl fmt::Debug for Condition {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.ir)
     }
+}
+
+/// Compiles the `unless` of a method's `step_up`: what its request alone says.
+pub(crate) fn on_request(text: &str, place: &Place, subject: Subject<'_>) -> Result<Condition, Problem> {
+    let refuse = |what: String, instead: &str| Problem { place: place.clone(), what, instead: instead.to_owned() };
+    let profile = Profile::Rule { this: None, next: false, request: subject.request };
+    let scope = Scope { pool: &subject.contract.pool, package: subject.package, profile };
+    let ir =
+        cel::check(text, scope).map_err(|error| refuse(format!("in `unless: {text:?}`: {error}"), &error.instead()))?;
+    if let Ir::Const(value) = ir {
+        let instead = if value { "leave `step_up` out" } else { "leave `unless` out" };
+        return Err(refuse(format!("`unless: {text:?}` is always {value}"), instead));
+    }
+    Ok(Condition { names_next: false, test: compile(&ir), ir })
 }
 
 /// Compiles a grant's `when`.

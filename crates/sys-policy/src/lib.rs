@@ -15,9 +15,10 @@ mod method;
 mod placement;
 mod plan;
 mod rules;
+mod validations;
 pub mod words;
 
-pub use caller::{Binding, BindingScope, Caller, Standing};
+pub use caller::{Binding, BindingScope, Caller, FRESH_PROOF_S, Standing};
 pub use cel::error::CelError as FilterError;
 pub use cel::time::Now;
 pub use fields::FieldSet;
@@ -26,7 +27,7 @@ pub use grant::GrantNo;
 pub use matrix::matrix;
 pub use method::MethodRules;
 pub use placement::{Placement, PlacementError};
-pub use plan::{Branch, Plan, Span, TokenTest, TokenValue};
+pub use plan::{Branch, OrderedValue, Plan, RangeTest, Span, TokenTest, TokenValue};
 pub use rules::{RecordRules, Rules};
 
 #[cfg(test)]

@@ -5,7 +5,7 @@
 
 use crate::{
     grant::{CompiledGrant, Who},
-    method::MethodRules,
+    method::{MethodRules, StepUp},
     rules::{RecordRules, Rules},
 };
 use std::collections::BTreeSet;
@@ -108,6 +108,14 @@ impl Page {
         }
         if method.sign_in {
             self.fact("audit", "sign-in", "");
+        }
+        if let Some(rate) = method.rate {
+            self.fact("rate", &format!("{}/min", rate.per_minute), &format!("{} at once", rate.burst));
+        }
+        match rules.step_up() {
+            StepUp::None => {}
+            StepUp::All => self.fact("step-up", "always", ""),
+            StepUp::Unless(condition) => self.fact("step-up", "unless", &condition.ir.to_string()),
         }
         match rules.served() {
             Some((record, verb)) => self.facts("call", record.grants().iter().filter(|grant| grant.opens(verb))),
@@ -230,6 +238,7 @@ fn verb_name(verb: Verb) -> &'static str {
     match verb {
         Verb::Get => "GET",
         Verb::List => "LIST",
+        Verb::Count => "COUNT",
         Verb::Create => "CREATE",
         Verb::Update => "UPDATE",
         Verb::Delete => "DELETE",

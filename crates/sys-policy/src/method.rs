@@ -3,7 +3,7 @@
 use crate::{
     caller::Caller,
     cel::{eval::Env, time::Now},
-    grant::{CompiledGrant, GrantNo, Subject, compile_all},
+    grant::{CompiledGrant, Condition, GrantNo, Subject, compile_all, on_request},
     placement::Placement,
     rules::RecordRules,
 };
@@ -20,6 +20,16 @@ pub struct MethodRules {
     served: Option<(Arc<RecordRules>, Verb)>,
     target: Option<Arc<RecordRules>>,
     grants: Vec<CompiledGrant>,
+    step_up: StepUp,
+}
+
+/// Which calls need a password that was shown lately.
+#[derive(Debug)]
+pub(crate) enum StepUp {
+    None,
+    All,
+    /// All but those for which this holds. What cannot be decided does not hold, so that the password is asked for.
+    Unless(Box<Condition>),
 }
 
 impl MethodRules {
@@ -39,10 +49,25 @@ impl MethodRules {
         };
         let grants = compile_all(&method.allow, subject, problems);
         let served = method.serve.as_ref();
+        let step_up = match &method.step_up {
+            None => StepUp::None,
+            Some(sys_contract::model::StepUp { unless: None, .. }) => StepUp::All,
+            Some(sys_contract::model::StepUp { unless: Some(text), place }) => {
+                // Without its condition it asks more, and the contract does not load.
+                on_request(text, place, subject).map_or_else(
+                    |problem| {
+                        problems.push(problem);
+                        StepUp::All
+                    },
+                    |condition| StepUp::Unless(Box::new(condition)),
+                )
+            }
+        };
         Self {
             served: served.and_then(|serve| Some((records.get(serve.record)?.clone(), serve.verb))),
             target: target.and_then(|target| records.get(target).cloned()),
             grants,
+            step_up,
         }
     }
 
@@ -86,6 +111,23 @@ impl MethodRules {
         };
         let placement = target.map(|(_, placement)| placement);
         self.grants.iter().find(|grant| grant.holds(caller, placement, &env)).map(|grant| grant.no)
+    }
+
+    /// Whether a call lacks a password that was shown lately. Before its request is known, only if that does not matter.
+    pub fn lacks_step_up(&self, caller: &Caller, request: Option<&DynamicMessage>, now: &Now) -> bool {
+        let asked = match (&self.step_up, request) {
+            (StepUp::None, _) | (StepUp::Unless(_), None) => false,
+            (StepUp::All, _) => true,
+            (StepUp::Unless(condition), request) => {
+                let env = Env { this: None, next: None, request, caller: Some(caller), now: *now, hidden: None };
+                !condition.holds(&env)
+            }
+        };
+        asked && !caller.is_freshly_proven(now)
+    }
+
+    pub(crate) fn step_up(&self) -> &StepUp {
+        &self.step_up
     }
 
     pub(crate) fn grants(&self) -> &[CompiledGrant] {

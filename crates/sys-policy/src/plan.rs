@@ -9,7 +9,7 @@ use crate::{
     grant::Who,
 };
 use prost_reflect::Value;
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, ops::Bound};
 use sys_contract::{
     id::{AccountId, OrgTag, ProjectId},
     model::{Home, Level, Role},
@@ -66,7 +66,47 @@ pub enum TokenValue {
     WordPrefix(String),
 }
 
+/// A test on one field with an ORDERED index: its value lies between these.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RangeTest {
+    /// The field's number.
+    pub field: u32,
+    /// From where.
+    pub lower: Bound<OrderedValue>,
+    /// To where.
+    pub upper: Bound<OrderedValue>,
+}
+
+/// A value that has an order. Those of one field are all of one kind.
+#[derive(Debug, Clone, PartialEq)]
+pub enum OrderedValue {
+    /// `false` is first.
+    Bool(bool),
+    /// Of any width.
+    Int(i64),
+    /// Of any width.
+    Uint(u64),
+    /// Of any width. `-0.0` is `0.0`.
+    Double(f64),
+    /// Ordered by its bytes.
+    Text(Vec<u8>),
+    /// Ordered by its bytes.
+    Bytes(Vec<u8>),
+    /// By time.
+    Timestamp(Now),
+    /// In nanoseconds.
+    Duration(i128),
+    /// By number.
+    Enum(i32),
+}
+
 impl Plan {
+    /// Whether the caller may read every record of the table in the tablespace in question, by one grant. Only then may what
+    /// he asks for decide what is walked: there is nothing that the walk could tell of.
+    pub fn covers_all(&self) -> bool {
+        self.branches.iter().any(|branch| branch.span == Span::Whole && branch.covers_span && branch.tokens.is_empty())
+    }
+
     /// The union of these branches, without those that others contain.
     pub(crate) fn of(branches: impl IntoIterator<Item = Branch>) -> Self {
         let mut by_span: BTreeMap<Span, Vec<Branch>> = BTreeMap::new();

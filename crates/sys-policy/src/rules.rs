@@ -18,6 +18,7 @@ use crate::{
     method::MethodRules,
     placement::{Placement, PlacementError, ScopeFields},
     plan::{Branch, Plan, TokenTest, TokenValue, Wanted, spans},
+    validations,
 };
 use prost_reflect::{DescriptorPool, DynamicMessage, MessageDescriptor, Value};
 use std::{collections::BTreeMap, sync::Arc};
@@ -68,6 +69,7 @@ impl Rules {
             let rules = MethodRules::compile(contract, method, &records, &mut problems);
             methods.insert(method.path.clone(), Arc::new(rules));
         }
+        validations::check(contract, &mut problems);
         if problems.is_empty() {
             return Ok(Self { records, methods });
         }
@@ -210,6 +212,11 @@ impl RecordRules {
     /// Reads a list filter, typed against the record. An empty text is a filter that all pass.
     pub fn filter(&self, text: &str) -> Result<Filter, CelError> {
         Filter::read(text, &self.message, &self.pool, &self.filter_indexes)
+    }
+
+    /// Whether an index on this field may decide what a list walks: nobody who reads the record has it hidden from him.
+    pub fn may_order_by(&self, field: u32) -> bool {
+        self.filter_indexes.contains_key(&field)
     }
 
     pub(crate) fn home(&self) -> Home {

@@ -1,14 +1,15 @@
 //! A server, from its data directory to its port.
 
-use crate::{data_dir::DataDir, modules};
-use anyhow::Context;
+use crate::{data_dir::DataDir, metrics, modules};
+use anyhow::{Context, bail};
 use http::{Request, Response};
 use hyper::body::Incoming;
-use std::{future::Future, net::SocketAddr, path::PathBuf, sync::Arc};
+use std::{fmt, future::Future, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 use sys_account::{AccountModule, Mailer};
 use sys_core::{
     clock::Clock,
-    gate::{Front, Source},
+    countries::Countries,
+    gate::{Arrival, Front, Source},
     module::Module,
     monitor::{Monitor, Settings},
     throttle::Rates,
@@ -18,10 +19,11 @@ use sys_keys::{Entropy, Keyring, SystemEntropy, Unsealer};
 use sys_store::{
     Store,
     engine::{
-        AnyEngine,
+        AnyEngine, CommitVersion, Engine, Txn,
         redb::{RedbEngine, RedbOptions},
     },
 };
+use tokio::sync::oneshot;
 use tower::ServiceExt;
 use zeroize::Zeroizing;
 
@@ -32,6 +34,8 @@ pub struct Config {
     pub data_dir: PathBuf,
     /// What to listen on.
     pub listen: SocketAddr,
+    /// What to answer metrics on, if anything.
+    pub metrics_listen: Option<SocketAddr>,
     /// Who signs access tokens; by default the address that it listens on.
     pub issuer: Option<String>,
     /// What opens the master key.
@@ -44,6 +48,8 @@ pub struct Config {
     pub mail_from: String,
     /// Every verified account may create an org.
     pub allow_org_create: bool,
+    /// How long entries of the audit logs say what they said; for ever if absent.
+    pub audit_retention: Option<Duration>,
     /// Memory of the store's cache.
     pub cache_bytes: usize,
     /// Bounds of the listener.
@@ -52,17 +58,29 @@ pub struct Config {
     pub rates: Rates,
     /// The time.
     pub clock: Clock,
+    /// Which country a source is in.
+    pub countries: Arc<Countries>,
 }
 
 /// Where mail goes.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub enum Mailing {
     /// Into `outbox` in the data directory.
     DataDir,
     /// Into this directory.
     Directory(PathBuf),
-    /// To this server.
+    /// To this server, by a URL that may hold a password.
     Smtp(String),
+}
+
+impl fmt::Debug for Mailing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::DataDir => f.write_str("DataDir"),
+            Self::Directory(dir) => f.debug_tuple("Directory").field(dir).finish(),
+            Self::Smtp(_) => f.write_str("Smtp(..)"),
+        }
+    }
 }
 
 /// A server that is ready to serve.
@@ -72,6 +90,7 @@ pub struct Server {
     pub(crate) data_dir: DataDir,
     issuer: String,
     listener: Listener,
+    metrics: Option<Listener>,
 }
 
 impl Server {
@@ -80,12 +99,17 @@ impl Server {
         let data_dir = DataDir::open(&config.data_dir)?;
         let bind = Bind { addr: config.listen, limits: config.limits, allowed_hosts: AllowedHosts::loopback() };
         let listener = Listener::bind(bind).await?;
+        let metrics = match config.metrics_listen {
+            Some(addr) => Some(Listener::bind(metrics::bind(addr)).await?),
+            None => None,
+        };
         let store = open_store(&data_dir, config.unsealer, config.cache_bytes).await?;
         let issuer = config.issuer.unwrap_or_else(|| format!("http://{}", listener.local_addr()));
-        let settings = Settings { issuer: issuer.clone(), rates: config.rates, clock: config.clock };
+        let settings =
+            Settings { issuer: issuer.clone(), rates: config.rates, clock: config.clock, countries: config.countries };
         let mut monitor = Monitor::start(store.clone(), settings).await?;
         let about = sys_account::Settings { server: issuer.clone(), accounts_found_orgs: config.allow_org_create };
-        let account = AccountModule::new(monitor.identity().clone(), about)?;
+        let account = AccountModule::new(monitor.identity().clone(), monitor.audit().clone(), about)?;
         let loaded = monitor.host().load(account.clone()).await?;
         let directory = |name| loaded.tables().by_name(name).cloned().with_context(|| format!("no table of {name}"));
         store.set_directory(directory("sys.account.v1.Org")?, directory("sys.account.v1.Project")?)?;
@@ -102,12 +126,18 @@ impl Server {
             Mailing::Smtp(url) => Mailer::smtp(&url, &config.mail_from)?,
         };
         monitor.send_mail_with(mailer.into_send());
-        Ok(Self { monitor, data_dir, issuer, listener })
+        monitor.keep_audit(config.audit_retention);
+        Ok(Self { monitor, data_dir, issuer, listener, metrics })
     }
 
     /// The address that it listens on.
     pub fn addr(&self) -> SocketAddr {
         self.listener.local_addr()
+    }
+
+    /// The address that it answers metrics on.
+    pub fn metrics_addr(&self) -> Option<SocketAddr> {
+        self.metrics.as_ref().map(Listener::local_addr)
     }
 
     /// The reference monitor, for what is done at assembly.
@@ -136,10 +166,24 @@ impl Server {
     /// Serves until `stopped` comes back, then drains.
     pub async fn serve(self, stopped: impl Future<Output = ()>) -> anyhow::Result<Drained> {
         let front = self.monitor.front();
-        let drained =
-            self.listener.serve(tower::service_fn(move |request| answer(front.clone(), request)), stopped).await?;
+        let (served_out, serving) = oneshot::channel::<()>();
+        let metrics = self.metrics.map(|listener| {
+            let files = Arc::new([("store", self.data_dir.store()), ("keys", self.data_dir.keys())]);
+            let source = metrics::Source { observer: self.monitor.observer(), files };
+            let service = tower::service_fn(move |request| metrics::answer(source.clone(), request));
+            tokio::spawn(listener.serve(service, async { drop(serving.await) }))
+        });
+        let served =
+            self.listener.serve(tower::service_fn(move |request| answer(front.clone(), request)), stopped).await;
+        // Until here metrics show how the drain goes.
+        drop(served_out);
+        if let Some(metrics) = metrics
+            && !metrics.await.is_ok_and(|served| served.is_ok())
+        {
+            tracing::warn!("metrics were not answered to the end");
+        }
         self.monitor.stop().await;
-        Ok(drained)
+        Ok(served?)
     }
 }
 
@@ -151,27 +195,35 @@ async fn answer(
     if let Some(source) = request.extensions().get::<sys_edge::Source>().copied() {
         request.extensions_mut().insert(Source(source.0));
     }
+    if let Some(arrival) = request.extensions().get::<sys_edge::Arrival>().copied() {
+        request.extensions_mut().insert(Arrival(arrival.0));
+    }
     front.oneshot(request).await
+}
+
+/// Runs what takes its time on a thread for that.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> anyhow::Result<T> + Send + 'static) -> anyhow::Result<T> {
+    tokio::task::spawn_blocking(work).await?
 }
 
 async fn open_store(data_dir: &DataDir, unsealer: Unsealer, cache_bytes: usize) -> anyhow::Result<Store> {
     let (keys, data) = (data_dir.keys(), data_dir.store());
     let entropy: Arc<dyn Entropy> = Arc::new(SystemEntropy::new());
-    let opened = {
-        let entropy = entropy.clone();
-        // Stretching a passphrase and opening a file take their time: not on a thread that serves.
-        tokio::task::spawn_blocking(move || -> anyhow::Result<(Keyring, RedbEngine)> {
-            // First the data: its lock tells that no other server is here.
-            let engine = RedbEngine::open(&data, RedbOptions { cache_bytes, ..RedbOptions::default() })?;
-            let keyring = if keys.exists() {
-                Keyring::open(&keys, &unsealer, entropy).with_context(|| format!("{} does not open", keys.display()))?
-            } else {
-                Keyring::create(&keys, &unsealer, entropy)?
-            };
-            Ok((keyring, engine))
-        })
-        .await??
-    };
-    let (keyring, engine) = opened;
+    // First the data: its lock tells that no other server is here. Opening a file and stretching a passphrase take their time:
+    // not on a thread that serves.
+    let path = data.clone();
+    let engine =
+        blocking(move || Ok(RedbEngine::open(&path, RedbOptions { cache_bytes, ..RedbOptions::default() })?)).await?;
+    // New keys would open nothing of what is there, and stand where the right ones belong.
+    let has_rows = engine.begin().await?.snapshot_version() != CommitVersion::default();
+    if has_rows && !keys.exists() {
+        bail!("{} is missing, and {} is sealed under it: put back the newest copy", keys.display(), data.display());
+    }
+    let for_keys = entropy.clone();
+    let keyring = blocking(move || match keys.exists() {
+        true => Keyring::open(&keys, &unsealer, for_keys).with_context(|| format!("{} does not open", keys.display())),
+        false => Ok(Keyring::create(&keys, &unsealer, for_keys)?),
+    });
+    let keyring = keyring.await?;
     Ok(Store::open(AnyEngine::Redb(engine), keyring, entropy).await?)
 }

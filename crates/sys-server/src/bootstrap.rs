@@ -2,6 +2,7 @@
 
 use crate::Server;
 use anyhow::{Context, anyhow};
+use indicatif::{ProgressBar, ProgressStyle};
 use std::{
     fs::{self, OpenOptions},
     io::Write,
@@ -18,7 +19,11 @@ pub async fn import(server: &Server, path: &Path) -> anyhow::Result<Imported> {
     let read = read(path)?;
     let (monitor, identity) = (&server.monitor, server.monitor.identity());
     let entropy = monitor.store().entropy().clone();
-    let prepared = bootstrap::prepare(read, identity, entropy.as_ref()).await?;
+    // Where nobody looks at standard error, nothing is drawn.
+    let progress = ProgressBar::new(u64::try_from(read.users.len())?).with_style(style());
+    let prepared = bootstrap::prepare(read, identity, entropy.as_ref(), || progress.inc(1)).await;
+    progress.finish_and_clear();
+    let prepared = prepared?;
     let loaded = monitor.host().loaded(bootstrap::RECORDS_OF).context("the account module is not loaded")?;
     let passwords = server.data_dir.drawn_passwords();
     let imported = monitor
@@ -77,6 +82,11 @@ pub async fn somebody(server: &Server, path: &Path) -> anyhow::Result<Option<Som
 fn drawn_line(path: &Path, email: &str) -> Option<usize> {
     let text = Zeroizing::new(fs::read_to_string(path).ok()?);
     text.lines().position(|line| line.split(' ').next() == Some(email)).map(|index| index + 1)
+}
+
+fn style() -> ProgressStyle {
+    let style = ProgressStyle::with_template("passwords {bar:30} {human_pos}/{human_len}, {eta} left");
+    style.unwrap_or_else(|_| ProgressStyle::default_bar())
 }
 
 fn read(path: &Path) -> anyhow::Result<file::BootstrapFile> {

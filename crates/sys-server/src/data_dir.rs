@@ -30,6 +30,16 @@ impl DataDir {
         Ok(Self(path.to_owned()))
     }
 
+    /// A directory as it is, whatever it is: for who looks whether it is one.
+    pub(crate) fn unchecked(path: PathBuf) -> Self {
+        Self(path)
+    }
+
+    /// The directory.
+    pub(crate) fn path(&self) -> &Path {
+        &self.0
+    }
+
     /// The store.
     pub(crate) fn store(&self) -> PathBuf {
         self.0.join("store.redb")

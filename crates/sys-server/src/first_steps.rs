@@ -1,6 +1,5 @@
 //! What a server says at its start: what came in, how to become superadmin, what to try, and where it is ready.
 
-use crate::options::Run;
 use std::{
     env,
     io::{self, Write},
@@ -16,18 +15,18 @@ use sys_server::{
 const NOTES: &str = "mod-notes";
 
 /// Imports what is to be imported and prints the first steps. The last line is `ready http://ADDRESS`.
-pub(crate) async fn print(run: &Run, server: &Server) -> anyhow::Result<()> {
+pub(crate) async fn print(import: Option<&Path>, key_is_readable: bool, server: &Server) -> anyhow::Result<()> {
     let mut out = String::new();
-    if run.danger_key_file.is_some() {
+    if key_is_readable {
         out.push_str(
             "DANGEROUS: the key of all keys lies readable in a file (--danger-key-file). Whoever copies the disk reads \
              everything. For demos and tests only.\n",
         );
     }
     let mut somebody = None;
-    if let Some(file) = &run.bootstrap {
+    if let Some(file) = import {
         summary(&mut out, &bootstrap::import(server, file).await?, server);
-        somebody = bootstrap::somebody(server, file).await?.map(|somebody| (somebody, file.as_path()));
+        somebody = bootstrap::somebody(server, file).await?.map(|somebody| (somebody, file));
     }
     let (url, sys) = (format!("http://{}", server.addr()), client());
     if let Some(token) = server.new_setup_token().await? {
@@ -42,6 +41,9 @@ pub(crate) async fn print(run: &Run, server: &Server) -> anyhow::Result<()> {
         None => out.push_str(&format!(
             "\ntry next, in another terminal:\n  {sys} login --server {url} --email EMAIL\n  {sys} whoami\n  {sys} org list\n"
         )),
+    }
+    if let Some(addr) = server.metrics_addr() {
+        out.push_str(&format!("\nmetrics http://{addr}/metrics\n"));
     }
     out.push_str(&format!("\nready {url}\n"));
     let mut stdout = io::stdout().lock();

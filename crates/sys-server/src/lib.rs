@@ -4,7 +4,10 @@
 
 pub mod assemble;
 pub mod bootstrap;
+pub mod config_file;
 mod data_dir;
+pub mod doctor;
+mod metrics;
 pub mod modules;
 
 pub use assemble::{Config, Mailing, Server};

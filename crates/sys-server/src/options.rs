@@ -1,12 +1,30 @@
-//! The command line.
+//! The command line, and what it means together with a configuration file: a flag wins, then the file, then the default.
 
+use crate::examine::Doctor;
 use anyhow::Context;
 use clap::{Args, Parser, Subcommand};
-use std::{fs, net::SocketAddr, path::PathBuf};
-use sys_core::{clock::Clock, throttle::Rates};
+use clap_complete::Shell;
+use std::{fs, net::SocketAddr, num::NonZeroU32, path::PathBuf, sync::Arc, time::Duration};
+use sys_core::{
+    clock::Clock,
+    countries::Countries,
+    throttle::{Rate, Rates},
+};
 use sys_edge::Limits;
 use sys_keys::{SecretBytes, Unsealer};
-use sys_server::{Config, Mailing};
+use sys_server::{
+    Config, Mailing,
+    config_file::{self, ConfigFile, LogFilter, LogFormat, Loopback},
+};
+
+/// What the server listens on where nobody says.
+const LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 8443);
+/// Who mail comes from where nobody says.
+const MAIL_FROM: &str = "sys@localhost";
+/// The largest table of countries that is read; the whole internet's has some 30 MB.
+const MAX_COUNTRIES_BYTES: u64 = 256 << 20;
+/// Megabytes of the store's cache where nobody says.
+const CACHE_MB: u32 = 256;
 
 /// The secure base for an organisation's applications: one server, one contract.
 #[derive(Debug, Parser)]
@@ -17,28 +35,72 @@ pub(crate) struct Options {
 }
 
 const LOGGING: &str = "\
-SYS_LOG sets what is logged to standard error, such as `debug` or `warn,sys_server=info` (the default). No log line holds \
-a value of a record, an address or a token.";
+The log goes to standard error. No line of it holds a value of a record, an address or a token, at any level: of other \
+crates than the server's own, warnings and errors alone are logged.
+
+SIGTERM and SIGINT stop the server: it takes no more connections, lets calls under way finish, and ends with 0.";
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Runs the server until SIGINT or SIGTERM.
     #[command(after_help = LOGGING)]
     Run(Box<Run>),
+
+    /// Says what is wrong with a data directory that no server uses, and repairs its indexes. Ends with 0 if nothing is
+    /// wrong, 1 if something is, 2 if it cannot be opened.
+    Doctor(Doctor),
+
+    /// Checks a configuration file, or prints the schema of one.
+    Config {
+        #[command(subcommand)]
+        command: ConfigCommand,
+    },
+
+    /// Prints the manual page, or writes the pages of all commands into a folder.
+    Man {
+        /// Writes one page for each command into this folder.
+        #[arg(long, value_name = "DIR")]
+        dir: Option<PathBuf>,
+    },
+
+    /// Prints a script that completes commands in a shell.
+    Completion {
+        /// The shell.
+        shell: Shell,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ConfigCommand {
+    /// Reads a file as `run --config` does, and everything that it names; starts nothing, changes nothing.
+    Check {
+        /// The file.
+        file: PathBuf,
+    },
+    /// Prints the JSON Schema of the file, for editors.
+    Schema,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct Run {
-    /// Where everything is kept. Made if it is not there; nothing outside it is written.
-    #[arg(long, value_name = "DIR")]
-    pub(crate) data_dir: PathBuf,
+    /// Takes settings from this file; flags win over it. `sys-server config schema` says what may stand in it.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
 
-    /// What to listen on. Without TLS, loopback only.
-    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8443")]
-    pub(crate) listen: SocketAddr,
+    /// Where everything is kept. Made if it is not there; nothing outside it is written.
+    #[arg(long, value_name = "DIR", required_unless_present = "config")]
+    pub(crate) data_dir: Option<PathBuf>,
+
+    /// What to listen on. Without TLS, loopback only. Default: 127.0.0.1:8443.
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) listen: Option<SocketAddr>,
+
+    /// Answers metrics for Prometheus on this address, at /metrics. Loopback only; off by default.
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) metrics_listen: Option<SocketAddr>,
 
     /// Reads the passphrase of the master key from this file, without its last line break.
-    #[arg(long, value_name = "FILE", required_unless_present = "danger_key_file")]
+    #[arg(long, value_name = "FILE", required_unless_present_any = ["danger_key_file", "config"])]
     pub(crate) passphrase_file: Option<PathBuf>,
 
     /// DANGEROUS: keeps the key of the master key readable in this file. For demos and tests.
@@ -57,56 +119,252 @@ pub(crate) struct Run {
     #[arg(long, value_name = "URL", env = "SYS_SMTP", hide_env_values = true, conflicts_with = "outbox_dir")]
     pub(crate) smtp: Option<String>,
 
-    /// The address that mail comes from.
-    #[arg(long, value_name = "ADDRESS", default_value = "sys@localhost")]
-    pub(crate) mail_from: String,
+    /// The address that mail comes from. Default: sys@localhost.
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) mail_from: Option<String>,
 
     /// Leaves mail in this directory instead of sending it. Default: `outbox` in the data directory.
     #[arg(long, value_name = "DIR")]
     pub(crate) outbox_dir: Option<PathBuf>,
 
     /// Lets every verified account create an org, of which it is the first admin.
-    #[arg(long)]
-    pub(crate) allow_org_create: bool,
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub(crate) allow_org_create: Option<bool>,
 
-    /// Megabytes of memory for the store's cache.
-    #[arg(long, value_name = "MB", default_value_t = 256)]
-    pub(crate) cache_mb: usize,
+    /// Erases what entries of the audit logs said when they are older than this. Their hashes stay, so that the rest can be
+    /// verified. By default nothing is erased.
+    #[arg(long, value_name = "DAYS")]
+    pub(crate) audit_retention_days: Option<NonZeroU32>,
+
+    /// Megabytes of memory for the store's cache. Default: 256.
+    #[arg(long, value_name = "MB")]
+    pub(crate) cache_mb: Option<u32>,
+
+    /// Shows people in their lists of sessions which country each was used from, by this table: lines of
+    /// FIRST-ADDRESS,LAST-ADDRESS,COUNTRY. The addresses themselves are not kept.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) countries_file: Option<PathBuf>,
+
+    /// What is logged, such as `debug` or `warn,sys_server=info` (the default).
+    #[arg(long, value_name = "LEVELS", env = "SYS_LOG", value_parser = log_filter)]
+    pub(crate) log: Option<LogFilter>,
+
+    /// How a line of the log is written; `text` by default.
+    #[arg(long, value_name = "FORMAT", env = "SYS_LOG_FORMAT")]
+    pub(crate) log_format: Option<LogFormat>,
+}
+
+/// A server that was asked for, by the command line and the file together.
+#[derive(Debug)]
+pub(crate) struct Settings {
+    pub(crate) config: Config,
+    pub(crate) bootstrap: Option<PathBuf>,
+    /// Whether the key of all keys lies readable in a file.
+    pub(crate) key_is_readable: bool,
 }
 
 impl Run {
-    /// The server that was asked for.
-    pub(crate) fn config(&self) -> anyhow::Result<Config> {
-        let mailing = match (&self.smtp, &self.outbox_dir) {
-            (Some(url), _) => Mailing::Smtp(url.clone()),
-            (None, Some(dir)) => Mailing::Directory(dir.clone()),
-            (None, None) => Mailing::DataDir,
-        };
-        Ok(Config {
-            data_dir: self.data_dir.clone(),
-            listen: self.listen,
-            issuer: None,
-            unsealer: self.unsealer()?,
-            modules: self.modules.clone(),
-            mailing,
-            mail_from: self.mail_from.clone(),
-            allow_org_create: self.allow_org_create,
-            cache_bytes: self.cache_mb.saturating_mul(1 << 20),
-            limits: Limits::default(),
-            rates: Rates::default(),
-            clock: Clock::System,
-        })
+    /// The command line with nothing on it but a file.
+    pub(crate) fn of_file(file: PathBuf) -> Self {
+        Self {
+            config: Some(file),
+            data_dir: None,
+            listen: None,
+            metrics_listen: None,
+            passphrase_file: None,
+            danger_key_file: None,
+            modules: Vec::new(),
+            bootstrap: None,
+            smtp: None,
+            mail_from: None,
+            outbox_dir: None,
+            allow_org_create: None,
+            audit_retention_days: None,
+            cache_mb: None,
+            countries_file: None,
+            log: None,
+            log_format: None,
+        }
     }
 
-    fn unsealer(&self) -> anyhow::Result<Unsealer> {
-        if let Some(file) = &self.danger_key_file {
-            return Ok(Unsealer::DangerKeyFile(file.clone()));
-        }
-        let file = self.passphrase_file.as_ref().context("name a --passphrase-file")?;
-        let mut bytes = fs::read(file).with_context(|| format!("{} cannot be read", file.display()))?;
-        if bytes.ends_with(b"\n") {
-            bytes.pop();
-        }
-        Ok(Unsealer::Passphrase(SecretBytes::from(bytes)))
+    /// The file that it names, or one without settings.
+    pub(crate) fn file(&self) -> anyhow::Result<ConfigFile> {
+        Ok(self.config.as_deref().map(ConfigFile::read).transpose()?.unwrap_or_default())
+    }
+
+    /// What is logged and how.
+    pub(crate) fn log(&self, file: &ConfigFile) -> (Option<LogFilter>, LogFormat) {
+        let filter = self.log.clone().or_else(|| file.log.filter.clone());
+        (filter, self.log_format.or(file.log.format).unwrap_or_default())
+    }
+
+    /// The server that was asked for.
+    pub(crate) fn settings(self, file: ConfigFile) -> anyhow::Result<Settings> {
+        let data_dir = self.data_dir.or(file.data_dir).context("no data directory is named: write `data_dir: DIR`")?;
+        // The two say one thing: a flag for either takes the place of both.
+        let (passphrase, danger) = match (self.passphrase_file, self.danger_key_file) {
+            (None, None) => (file.passphrase_file, file.danger_key_file),
+            named => named,
+        };
+        let key_is_readable = danger.is_some();
+        let mailing = match (self.smtp, self.outbox_dir) {
+            (Some(url), _) => Mailing::Smtp(url),
+            (None, Some(dir)) => Mailing::Directory(dir),
+            (None, None) => match (file.mail.smtp, file.mail.outbox_dir) {
+                (Some(url), _) => Mailing::Smtp(url.0),
+                (None, Some(dir)) => Mailing::Directory(dir),
+                (None, None) => Mailing::DataDir,
+            },
+        };
+        let address = |flag: Option<SocketAddr>, file: Option<Loopback>| flag.or(file.map(|loopback| loopback.0));
+        let cache_mb = self.cache_mb.or(file.cache_mb.map(u32::from)).unwrap_or(CACHE_MB);
+        let config = Config {
+            data_dir,
+            listen: address(self.listen, file.listen).unwrap_or(LISTEN),
+            metrics_listen: address(self.metrics_listen, file.metrics_listen),
+            issuer: None,
+            unsealer: unsealer(passphrase, danger)?,
+            modules: if self.modules.is_empty() { file.modules } else { self.modules },
+            mailing,
+            mail_from: self.mail_from.or(file.mail.from).unwrap_or_else(|| MAIL_FROM.to_owned()),
+            allow_org_create: self.allow_org_create.or(file.allow_org_create).unwrap_or_default(),
+            audit_retention: self.audit_retention_days.or(file.audit_retention_days).map(days),
+            cache_bytes: usize::try_from(cache_mb)?.saturating_mul(1 << 20),
+            limits: limits(&file.limits),
+            rates: rates(&file.rates),
+            clock: Clock::System,
+            countries: countries(self.countries_file.or(file.countries_file))?,
+        };
+        Ok(Settings { config, bootstrap: self.bootstrap, key_is_readable })
+    }
+}
+
+fn days(days: NonZeroU32) -> Duration {
+    Duration::from_secs(u64::from(days.get()).saturating_mul(86_400))
+}
+
+fn log_filter(text: &str) -> Result<LogFilter, String> {
+    LogFilter::try_from(text.to_owned())
+}
+
+/// The table in this file; without one, no country is known.
+fn countries(file: Option<PathBuf>) -> anyhow::Result<Arc<Countries>> {
+    let Some(file) = file else { return Ok(Arc::default()) };
+    let about = || format!("{} is no table of countries", file.display());
+    if fs::metadata(&file).with_context(about)?.len() > MAX_COUNTRIES_BYTES {
+        anyhow::bail!("{}: it has more than {MAX_COUNTRIES_BYTES} bytes", about());
+    }
+    let text = fs::read_to_string(&file).with_context(about)?;
+    Ok(Arc::new(Countries::parse(&text).with_context(about)?))
+}
+
+pub(crate) fn unsealer(passphrase: Option<PathBuf>, danger: Option<PathBuf>) -> anyhow::Result<Unsealer> {
+    if let Some(file) = danger {
+        return Ok(Unsealer::DangerKeyFile(file));
+    }
+    let file = passphrase.context("nothing opens the master key: write `passphrase_file: FILE`")?;
+    let mut bytes = fs::read(&file).with_context(|| format!("{} cannot be read", file.display()))?;
+    if bytes.ends_with(b"\n") {
+        bytes.pop();
+    }
+    Ok(Unsealer::Passphrase(SecretBytes::from(bytes)))
+}
+
+fn limits(file: &config_file::Limits) -> Limits {
+    let mut limits = Limits::default();
+    if let Some(connections) = file.connections.and_then(|many| usize::try_from(many.get()).ok()) {
+        limits.connections = connections;
+    }
+    if let Some(seconds) = file.drain_seconds {
+        limits.drain_timeout = Duration::from_secs(seconds.get().into());
+    }
+    limits
+}
+
+fn rates(file: &config_file::Rates) -> Rates {
+    let mut rates = Rates::default();
+    let bucket = |rate: config_file::Rate| Rate { per_second: rate.per_second, burst: rate.burst };
+    rates.source = file.source.map_or(rates.source, bucket);
+    rates.account = file.account.map_or(rates.account, bucket);
+    rates.sign_in_per_minute = file.sign_in_per_minute.unwrap_or(rates.sign_in_per_minute);
+    rates
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+    use std::path::Path;
+
+    /// The settings of a command line and the text of a file.
+    fn settings(line: &str, yaml: &str) -> anyhow::Result<Settings> {
+        let words = ["sys-server", "run", "--config", "x"].into_iter().chain(line.split_whitespace());
+        let Command::Run(run) = Options::try_parse_from(words)?.command else { panic!("run") };
+        run.settings(ConfigFile::parse(yaml)?)
+    }
+
+    const FILE: &str = "
+data_dir: of-file
+danger_key_file: key-of-file
+listen: 127.0.0.1:1
+modules: [of-file]
+allow_org_create: true
+cache_mb: 1
+mail: {from: file@example.org, outbox_dir: mail-of-file}
+limits: {drain_seconds: 3}
+rates: {sign_in_per_minute: 4}
+";
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Options::command().debug_assert();
+    }
+
+    #[test]
+    fn the_file_is_taken_where_no_flag_is_given() {
+        let Settings { config, key_is_readable, .. } = settings("", FILE).unwrap();
+        assert_eq!((config.data_dir.as_path(), config.listen), (Path::new("of-file"), ([127, 0, 0, 1], 1).into()));
+        assert!(matches!(config.unsealer, Unsealer::DangerKeyFile(file) if file == Path::new("key-of-file")));
+        assert!(matches!(config.mailing, Mailing::Directory(dir) if dir == Path::new("mail-of-file")));
+        assert!(key_is_readable && config.allow_org_create);
+        assert_eq!((config.cache_bytes, config.mail_from.as_str()), (1 << 20, "file@example.org"));
+        assert_eq!(config.limits.drain_timeout, Duration::from_secs(3));
+        assert_eq!(config.rates.sign_in_per_minute.get(), 4);
+        assert_eq!(config.rates.source, Rates::default().source);
+    }
+
+    #[test]
+    fn a_flag_wins_over_the_file() {
+        let line = "--data-dir a --listen 127.0.0.1:2 --danger-key-file k --module m --module n --allow-org-create=false \
+                    --cache-mb 2 --mail-from flag@example.org --smtp smtp://localhost --metrics-listen 127.0.0.1:3";
+        let Settings { config, .. } = settings(line, FILE).unwrap();
+        assert_eq!((config.data_dir.as_path(), config.listen), (Path::new("a"), ([127, 0, 0, 1], 2).into()));
+        assert_eq!(config.modules, [PathBuf::from("m"), PathBuf::from("n")]);
+        assert!(matches!(config.unsealer, Unsealer::DangerKeyFile(file) if file == Path::new("k")));
+        assert!(matches!(config.mailing, Mailing::Smtp(url) if url == "smtp://localhost"));
+        assert!(!config.allow_org_create);
+        assert_eq!((config.cache_bytes, config.mail_from.as_str()), (2 << 20, "flag@example.org"));
+        assert_eq!(config.metrics_listen, Some(([127, 0, 0, 1], 3).into()));
+    }
+
+    #[test]
+    fn a_flag_for_the_key_takes_the_place_of_either_kind_in_the_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("passphrase");
+        fs::write(&file, "of nobody\n").unwrap();
+        let settings = settings(&format!("--passphrase-file {}", file.display()), FILE).unwrap();
+        assert!(matches!(settings.config.unsealer, Unsealer::Passphrase(_)));
+        assert!(!settings.key_is_readable);
+    }
+
+    #[test]
+    fn the_example_of_the_docs_shows_the_defaults() {
+        let example =
+            fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/sys-server.yaml")).unwrap();
+        let of_example = settings("--danger-key-file k --data-dir d", &example).unwrap().config;
+        let nothing = settings("--danger-key-file k --data-dir d", "").unwrap().config;
+        // It shows an address where there is none by default.
+        let of_example = Config { metrics_listen: None, ..of_example };
+        assert_eq!(format!("{of_example:?}"), format!("{nothing:?}"));
     }
 }

@@ -75,19 +75,21 @@ async fn index_record(
     if open.is_taken(table, index, &keys, stored.id(), stored.message(), stored.placement()).await? {
         return Err(LoadError::NotUnique { table: name(), field: field() });
     }
-    open.put_index_rows(table, index, &keys, &stored).map_err(|_| LoadError::NotIndexable {
+    open.put_index_rows(table, index, &keys, &stored).map_err(|error| LoadError::NotIndexable {
         table: name(),
         field: field(),
-        what: "a stored text has too many words".to_owned(),
+        what: format!("of a stored text, {}", error.what),
     })
 }
 
 /// Removes all rows of an index.
 pub(crate) async fn purge(store: &Store, table: &Table, number: u32) -> Result<(), LoadError> {
     let Ok(number) = u16::try_from(number) else { return Ok(()) };
-    for org in orgs_with(store, |org| table.at_org(org).index(number)).await? {
-        let prefix = table.at_org(org).index(number);
-        while purge_step(store, &prefix).await? == PURGE_BATCH {}
+    for rows in [TableSpace::index, TableSpace::ordered] {
+        for org in orgs_with(store, |org| rows(&table.at_org(org), number)).await? {
+            let prefix = rows(&table.at_org(org), number);
+            while purge_step(store, &prefix).await? == PURGE_BATCH {}
+        }
     }
     Ok(())
 }

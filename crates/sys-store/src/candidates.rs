@@ -33,14 +33,23 @@ pub(crate) struct Candidates {
 #[derive(Debug)]
 struct Walk {
     /// Walked together: an id counts where all of them meet.
-    drivers: Vec<AnyOf>,
+    drivers: Vec<Driver>,
     /// An id counts only if each of these holds it.
     probes: Vec<Probe>,
     state: State,
 }
 
+/// A stream of ids.
+#[derive(Debug)]
+enum Driver {
+    /// Out of ranges in id order.
+    Ranges(AnyOf),
+    /// In hand, from the lowest up: a few out of a range in another order.
+    Listed(Vec<Uuid>, Order),
+}
+
 /// A token test that is asked for single ids: the prefixes of rows of which one must be there.
-type Probe = Vec<Bytes>;
+pub(crate) type Probe = Vec<Bytes>;
 
 #[derive(Debug)]
 enum State {
@@ -59,15 +68,20 @@ pub(crate) struct Ground<'a> {
 }
 
 impl Ground<'_> {
-    /// What a plan proposes, thinned out by the tests of a filter.
-    pub(crate) fn candidates(&self, plan: &Plan, filter: &[TokenTest]) -> Candidates {
-        let branches = plan.branches.iter().map(|branch| self.walk(branch, filter)).collect();
+    /// What a plan proposes, thinned out by the tests of a filter. `listed` are ids that hold each record which passes the
+    /// filter; they drive only where [`Plan::covers_all`].
+    pub(crate) fn candidates(&self, plan: &Plan, filter: &[TokenTest], listed: Option<Vec<Uuid>>) -> Candidates {
+        let mut branches: Vec<Walk> = plan.branches.iter().map(|branch| self.walk(branch, filter)).collect();
+        if let Some(listed) = listed.filter(|_| plan.covers_all()) {
+            let probes = filter.iter().filter_map(|test| self.prefixes(test)).collect();
+            branches = vec![Walk { drivers: vec![Driver::Listed(listed, self.order)], probes, state: State::NotBegun }];
+        }
         Candidates { branches, order: self.order }
     }
 
     /// The ids that a span and all of the tests hold, whatever it takes to find them: for those who see everything.
     pub(crate) fn meeting(&self, span: Span, tests: &[TokenTest]) -> Candidates {
-        let mut drivers: Vec<AnyOf> = self.span(span).into_iter().collect();
+        let mut drivers: Vec<Driver> = self.span(span).into_iter().collect();
         drivers.extend(tests.iter().filter_map(|test| self.prefixes(test)).map(|prefixes| self.any_of(prefixes)));
         if drivers.is_empty() {
             drivers.push(self.whole());
@@ -89,7 +103,7 @@ impl Ground<'_> {
     }
 
     /// A scope's range; none if it is the whole table.
-    fn span(&self, span: Span) -> Option<AnyOf> {
+    fn span(&self, span: Span) -> Option<Driver> {
         let (kind, scope) = match span {
             Span::Whole => return None,
             Span::Org(org) => (ScopeKind::Org, org_scope(org)),
@@ -100,17 +114,18 @@ impl Ground<'_> {
         Some(self.any_of(generations.map(|keys| self.at.scope(kind, keys.generation(), &scope)).collect()))
     }
 
-    fn whole(&self) -> AnyOf {
-        AnyOf { cursors: vec![Cursor::over_records(self.at.records(), self.order)], order: self.order }
+    fn whole(&self) -> Driver {
+        let cursors = vec![Cursor::over_records(self.at.records(), self.order)];
+        Driver::Ranges(AnyOf { cursors, order: self.order })
     }
 
-    fn all_of(&self, tests: Vec<Probe>) -> Vec<AnyOf> {
+    fn all_of(&self, tests: Vec<Probe>) -> Vec<Driver> {
         tests.into_iter().map(|prefixes| self.any_of(prefixes)).collect()
     }
 
-    fn any_of(&self, prefixes: Vec<Bytes>) -> AnyOf {
+    fn any_of(&self, prefixes: Vec<Bytes>) -> Driver {
         let cursors = prefixes.into_iter().map(|prefix| Cursor::over_rows(prefix, self.order)).collect();
-        AnyOf { cursors, order: self.order }
+        Driver::Ranges(AnyOf { cursors, order: self.order })
     }
 
     /// What the rows of a test begin with, under each live generation. None if no index answers the test for all its values.
@@ -163,7 +178,7 @@ impl Walk {
         let mut from = Some(from);
         while let Some(place) = from {
             let Some(candidate) = self.meet(open, place).await? else { return Ok(None) };
-            if self.passes(open, candidate.uuid).await? {
+            if passes(open, &self.probes, candidate.uuid).await? {
                 return Ok(Some(candidate));
             }
             from = behind(order, candidate.uuid);
@@ -193,17 +208,35 @@ impl Walk {
             tokio::task::yield_now().await;
         }
     }
+}
 
-    async fn passes(&self, open: &mut Open, uuid: Uuid) -> Result<bool, EngineError> {
-        for probe in &self.probes {
-            let mut held = false;
-            for prefix in probe {
-                held = held || open.value(&join(prefix.clone(), uuid.as_bytes())).await?.is_some();
+impl Driver {
+    /// The first id at `from` or behind it.
+    async fn seek(&mut self, open: &mut Open, from: Uuid) -> Result<Option<Candidate>, EngineError> {
+        match self {
+            Self::Ranges(ranges) => ranges.seek(open, from).await,
+            Self::Listed(ids, Order::Asc) => {
+                let found = ids.get(ids.partition_point(|id| *id < from)..).and_then(<[Uuid]>::first);
+                Ok(found.map(|uuid| Candidate { uuid: *uuid, stored: None }))
             }
-            if !held {
-                return Ok(false);
+            Self::Listed(ids, Order::Desc) => {
+                let found = ids.get(..ids.partition_point(|id| *id <= from)).and_then(<[Uuid]>::last);
+                Ok(found.map(|uuid| Candidate { uuid: *uuid, stored: None }))
             }
         }
-        Ok(true)
     }
+}
+
+/// Whether each of the probes holds an id.
+pub(crate) async fn passes(open: &mut Open, probes: &[Probe], uuid: Uuid) -> Result<bool, EngineError> {
+    for probe in probes {
+        let mut held = false;
+        for prefix in probe {
+            held = held || open.value(&join(prefix.clone(), uuid.as_bytes())).await?.is_some();
+        }
+        if !held {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }

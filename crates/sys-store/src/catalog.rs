@@ -53,7 +53,7 @@ pub(crate) struct IndexRow {
     /// The number of its field.
     #[prost(uint32, tag = "2")]
     pub(crate) field: u32,
-    /// 1 EQUAL, 2 SEARCH, 3 to 6 UNIQUE within SYSTEM, ORG, PROJECT, OWNER.
+    /// 1 EQUAL, 2 SEARCH, 3 to 6 UNIQUE within SYSTEM, ORG, PROJECT, OWNER, 7 ORDERED.
     #[prost(uint32, tag = "3")]
     pub(crate) kind: u32,
     /// [`INDEX_FORMAT`] of the server that made it.
@@ -255,7 +255,22 @@ const fn kind_number(kind: Index) -> u32 {
         Index::Unique { within: Within::Org } => 4,
         Index::Unique { within: Within::Project } => 5,
         Index::Unique { within: Within::Owner } => 6,
+        Index::Ordered => 7,
     }
+}
+
+/// The kind of an index as a row of the catalog has it; none if this server does not know it.
+pub(crate) const fn kind_of(number: u32) -> Option<Index> {
+    Some(match number {
+        1 => Index::Equal,
+        2 => Index::Search,
+        3 => Index::Unique { within: Within::System },
+        4 => Index::Unique { within: Within::Org },
+        5 => Index::Unique { within: Within::Project },
+        6 => Index::Unique { within: Within::Owner },
+        7 => Index::Ordered,
+        _ => return None,
+    })
 }
 
 const fn home_name(global: bool) -> &'static str {

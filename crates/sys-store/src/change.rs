@@ -2,7 +2,8 @@
 //!
 //! The mask follows AIP-134: paths; none, for the fields that are set; `*`, for all that the caller may write. The merge is
 //! made on the stored message, so that what this server does not know survives. It is judged by its result: whatever field
-//! differs afterwards must be one that the caller reads and writes, by whichever path or `oneof` it came to differ.
+//! differs afterwards must be one that the caller reads and writes, by whichever path or `oneof` it came to differ. Who does
+//! not read all fields of a `oneof` changes none of them: whether he could would tell which one is set.
 
 use crate::{
     canonical::{drop_unknown, same_field},
@@ -82,10 +83,14 @@ impl Change {
         }
         for field in &table.record.fields {
             let descriptor = &field.descriptor;
-            if same_field(stored, &next, descriptor) {
+            let differs = |field: &FieldDescriptor| !same_field(stored, &next, field);
+            if hidden.contains(descriptor.number()) && choice(descriptor).any(|field| differs(&field)) {
+                return Err(Refused::denied(descriptor.name()));
+            }
+            if !differs(descriptor) {
                 continue;
             }
-            if hidden.contains(descriptor.number()) || unwritable.contains(descriptor.number()) {
+            if unwritable.contains(descriptor.number()) {
                 return Err(Refused::denied(descriptor.name()));
             }
             if is_fixed(table, descriptor) {
@@ -116,8 +121,8 @@ impl Change {
                 }
                 set(next, &self.new, descriptor, &[]);
             } else if clears
-                && descriptor.containing_oneof().is_none_or(|oneof| !oneof.fields().any(|f| self.new.has_field(&f)))
-                && !(hidden.contains(number) || unwritable.contains(number) || is_fixed(table, descriptor))
+                && !choice(descriptor).any(|field| self.new.has_field(&field) || hidden.contains(field.number()))
+                && !(unwritable.contains(number) || is_fixed(table, descriptor))
             {
                 next.clear_field(descriptor);
             }
@@ -168,6 +173,12 @@ fn set(to: &mut DynamicMessage, from: &DynamicMessage, field: &FieldDescriptor, 
             }
         }
     }
+}
+
+/// The fields of which one at most is set: those of its `oneof`, or the field alone.
+fn choice(field: &FieldDescriptor) -> impl Iterator<Item = FieldDescriptor> {
+    let siblings: Vec<_> = field.containing_oneof().map_or(vec![field.clone()], |oneof| oneof.fields().collect());
+    siblings.into_iter()
 }
 
 /// Set by the server, whatever a request says.

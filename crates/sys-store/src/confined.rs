@@ -94,7 +94,7 @@ impl<'a> Confined<'a> {
             Verb::Get => seen,
             Verb::Update if self.could_update(&stored) => seen,
             Verb::Delete => self.allows(Verb::Delete, &stored).ok_or(Refused::Denied { field: None })?,
-            Verb::Update | Verb::Create | Verb::List => return Err(Refused::Denied { field: None }),
+            Verb::Update | Verb::Create | Verb::List | Verb::Count => return Err(Refused::Denied { field: None }),
         };
         Ok(Permit {
             open: self.open.number(),

@@ -88,6 +88,8 @@ pub(crate) enum Purpose {
     SystemRow,
     /// An entry of a log. Its number is given at the commit, so that it is bound to its log, not to its place in it.
     LogEntry,
+    /// What an entry of a log says, inside the entry: under keys that can go while the entry stays.
+    LogContent,
     /// Where a list goes on.
     PageToken,
 }
@@ -98,6 +100,7 @@ impl Purpose {
             Self::Record => "record",
             Self::SystemRow => "system row",
             Self::LogEntry => "log entry",
+            Self::LogContent => "log content",
             Self::PageToken => "page token",
         }
     }

@@ -2,7 +2,7 @@
 //!
 //! A key is `org tag 6 | module 2 | table 2 | kind 1 | rest`, numbers big endian, so that an org, a module's tablespace in
 //! it, a table and an index are each one contiguous range. What stands in keys can be read by whoever reads the disk:
-//! ids, numbers from the catalog and keyed tokens, never a value. Values are the business of [`crate::sealed`].
+//! ids, numbers from the catalog and keyed tokens, never a value but those of ORDERED indexes. Values are the business of [`crate::sealed`].
 
 use crate::engine::KeyRange;
 use bytes::Bytes;
@@ -33,6 +33,8 @@ enum Kind {
     Change = 4,
     /// `number 8`: an entry of a log, numbered by the commit thread.
     Log = 5,
+    /// `index 2 | value | uuid 16`: a record in the order of its values, which are readable.
+    Ordered = 6,
 }
 
 /// By what records are found through their scope fields. The numbers are on disk and never change.
@@ -83,6 +85,13 @@ impl TableSpace {
         key.into()
     }
 
+    /// What the keys of an ORDERED index begin with; a value and a record's UUID follow.
+    pub(crate) fn ordered(&self, index: u16) -> Bytes {
+        let mut key = self.head(Kind::Ordered, 2);
+        key.extend_from_slice(&index.to_be_bytes());
+        key.into()
+    }
+
     /// What the keys of all records of a scope begin with; a record's UUID follows.
     pub(crate) fn scope(&self, kind: ScopeKind, generation: Generation, scope: &[u8; UUID_BYTES]) -> Bytes {
         let mut key = self.head(Kind::Scope, 1 + 4 + 2 * UUID_BYTES);
@@ -111,6 +120,13 @@ impl TableSpace {
         key.into()
     }
 
+    /// What the keys of all rows by scopes of a kind begin with.
+    pub(crate) fn scopes(&self, kind: u8) -> Bytes {
+        let mut key = self.head(Kind::Scope, 1);
+        key.push(kind);
+        key.into()
+    }
+
     fn head(&self, kind: Kind, rest_bytes: usize) -> Vec<u8> {
         let mut key = Vec::with_capacity(HEAD_BYTES + rest_bytes);
         key.extend_from_slice(self.space.org.as_bytes());
@@ -119,6 +135,61 @@ impl TableSpace {
         key.push(kind as u8);
         key
     }
+}
+
+/// What a stored key says of itself: for those who walk over everything.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Parsed<'a> {
+    pub(crate) at: TableSpace,
+    pub(crate) part: KeyPart<'a>,
+}
+
+/// What stands behind the head of a key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum KeyPart<'a> {
+    /// A record's UUID, or the name of a system row.
+    Record(&'a [u8]),
+    /// A row of the index with this number.
+    Token { index: u16 },
+    /// A row by a scope of this kind.
+    Scope { kind: u8 },
+    /// A row of the ORDERED index with this number.
+    Ordered { index: u16 },
+    /// A change of a commit.
+    Change { version: u64 },
+    /// An entry of the log with this name.
+    Log { name: &'a [u8], number: u64 },
+}
+
+/// Reads a key; none if no part of this crate writes such a one.
+pub(crate) fn parse(key: &[u8]) -> Option<Parsed<'_>> {
+    let (org, rest) = key.split_first_chunk::<ORG_TAG_BYTES>()?;
+    let (module, rest) = rest.split_first_chunk()?;
+    let (table, rest) = rest.split_first_chunk()?;
+    let (kind, rest) = rest.split_first()?;
+    let space = SpaceId { module: u16::from_be_bytes(*module), org: OrgTag::from_bytes(*org) };
+    let at = TableSpace { space, table: u16::from_be_bytes(*table) };
+    let part = match *kind {
+        kind if kind == Kind::Record as u8 => KeyPart::Record(rest),
+        kind if kind == Kind::Token as u8 && rest.len() == 2 + 4 + TOKEN_BYTES + UUID_BYTES => {
+            KeyPart::Token { index: u16::from_be_bytes(*rest.first_chunk()?) }
+        }
+        kind if kind == Kind::Scope as u8 && rest.len() == 1 + 4 + 2 * UUID_BYTES => {
+            KeyPart::Scope { kind: *rest.first()? }
+        }
+        kind if kind == Kind::Ordered as u8 && rest.len() > 2 + UUID_BYTES => {
+            KeyPart::Ordered { index: u16::from_be_bytes(*rest.first_chunk()?) }
+        }
+        kind if kind == Kind::Change as u8 && rest.len() == 8 + 4 => {
+            KeyPart::Change { version: u64::from_be_bytes(*rest.first_chunk()?) }
+        }
+        kind if kind == Kind::Log as u8 => {
+            let (name, number) = rest.split_last_chunk()?;
+            KeyPart::Log { name, number: u64::from_be_bytes(*number) }
+        }
+        _ => return None,
+    };
+    Some(Parsed { at, part })
 }
 
 /// The tablespace of rows that belong to no contract.
@@ -146,6 +217,13 @@ pub(crate) fn join(prefix: Bytes, rest: &[u8]) -> Bytes {
 /// The UUID at the end of a record or index key.
 pub(crate) fn uuid_of(key: &[u8]) -> Option<Uuid> {
     key.last_chunk::<UUID_BYTES>().map(|bytes| Uuid::from_bytes(*bytes))
+}
+
+/// What all keys of a tablespace begin with.
+pub(crate) fn of_space(space: SpaceId) -> Bytes {
+    let mut key = space.org.as_bytes().to_vec();
+    key.extend_from_slice(&space.module.to_be_bytes());
+    key.into()
 }
 
 /// The org that a key belongs to.
@@ -187,6 +265,12 @@ mod tests {
         check(notes().scope(ScopeKind::Owner, Generation(8), &[5; 16]), &[&[3, 3, 0, 0, 0, 8], &[5; 16]]);
         check(notes().changes(), &[&[4]]);
         check(notes().log(b"x"), &[&[5], b"x"]);
+        let part = |key: Bytes| parse(&key).map(|parsed| format!("{:?}", parsed.part)).unwrap_or_default();
+        assert_eq!(part(notes().token(6, Generation(8), &[1; 16])), "", "a row has a record's UUID behind its token");
+        let row = join(notes().token(6, Generation(8), &[1; 16]), uuid.as_bytes());
+        assert_eq!(part(row), "Token { index: 6 }");
+        assert_eq!(part(join(notes().log(b"x"), &[0, 0, 0, 0, 0, 0, 0, 3])), "Log { name: [120], number: 3 }");
+        assert_eq!(parse(&notes().record(uuid)).map(|parsed| parsed.at), Some(notes()));
         assert_eq!(org_scope(OrgTag::from_bytes([9; 6])), [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 9, 9, 9, 9, 9, 9]);
     }
 

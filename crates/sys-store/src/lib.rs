@@ -7,20 +7,31 @@
 //! not written with its record, an answer that follows from what its caller may not read. Decisions are made in
 //! `sys-policy`, keys kept in `sys-keys`; here they are asked at the right moment.
 
+#[cfg(test)]
+mod bed;
+pub mod check;
 pub mod engine;
 
 mod build;
+mod by_index;
 mod candidates;
 mod canonical;
 mod catalog;
 mod change;
 mod confined;
 mod cursor;
+mod erasable;
+#[cfg(test)]
+mod faults;
+#[doc(hidden)]
+pub mod fuzzing;
 mod header;
+pub mod histogram;
 mod key;
 mod list;
 mod load;
 mod open;
+mod ordered;
 mod page;
 mod records;
 mod refused;
@@ -38,13 +49,14 @@ mod view;
 pub use catalog::CatalogError;
 pub use change::Change;
 pub use confined::{Confined, Permit, Written};
+pub use erasable::{ErasableEntry, STUB_BYTES};
 pub use header::HeaderError;
-pub use list::{ListRequest, MAX_PAGE_SIZE, MAX_SORTED, Page};
+pub use list::{ListRequest, MAX_COUNTED, MAX_PAGE_SIZE, MAX_SORTED, Page};
 pub use open::Open;
 pub use records::{MAX_RECORD_BYTES, Stored};
 pub use refused::{LoadError, Refused, SealedError, StoreError};
 pub use store::Store;
-pub use system::{LogKind, MAX_ROW_NAME_BYTES, NamedRow, NumberedEntry, RowState, SystemKind};
+pub use system::{LogKind, MAX_ROW_NAME_BYTES, NamedRow, RowState, SystemKind};
 pub use table::{Table, Tables};
 pub use unruled::{Find, Unruled};
 pub use view::View;

@@ -5,11 +5,12 @@
 //! full, the end, or an error: how long it takes to fill it does not shorten it.
 
 use crate::{
+    by_index::{IndexWalk, ids_within, index_of},
     candidates::{Candidates, Ground},
     confined::Confined,
     cursor::{Candidate, beginning, behind},
     engine::Order,
-    key::record_id,
+    key::{TableSpace, record_id},
     page::{self, Binding, Position},
     refused::{Refused, StoreError},
     sort::{Sort, SortKey},
@@ -23,7 +24,7 @@ use sys_contract::{
     model::{Home, Verb},
 };
 use sys_keys::SpaceKeys;
-use sys_policy::{Caller, Filter};
+use sys_policy::{Caller, Filter, Plan};
 
 /// Records of a page where the request does not say.
 const DEFAULT_PAGE_SIZE: usize = 50;
@@ -31,6 +32,10 @@ const DEFAULT_PAGE_SIZE: usize = 50;
 pub const MAX_PAGE_SIZE: usize = 1_000;
 /// Most visible records that are put in order in memory; each page of such a list goes through all of them.
 pub const MAX_SORTED: usize = 10_000;
+
+/// Highest number that a count gives. It opens each record that it counts, some 10 us each, so that this is a second of a
+/// processor. The bound is on what the caller sees: what is hidden from him does not move it.
+pub const MAX_COUNTED: u64 = 100_000;
 
 /// A list as it is asked for, in the words of the request (AIP-132, AIP-158).
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -58,12 +63,15 @@ pub struct Page {
     pub next_page_token: String,
 }
 
+/// The records of a page, and where the last of them stands.
+pub(crate) type Walked = (Vec<View>, Option<Position>);
+
 /// A list request that can be served.
-struct Query<'a> {
+pub(crate) struct Query<'a> {
     binding: Binding<'a>,
     filter: Option<Filter>,
     sort: Sort,
-    page_size: usize,
+    pub(crate) page_size: usize,
 }
 
 impl<'a> Query<'a> {
@@ -85,7 +93,7 @@ impl<'a> Query<'a> {
     }
 
     /// The tablespace in which the records are.
-    fn home(&self) -> OrgTag {
+    pub(crate) fn home(&self) -> OrgTag {
         self.binding.org.unwrap_or(OrgTag::GLOBAL)
     }
 }
@@ -121,11 +129,9 @@ impl Confined<'_> {
     /// A page of the records that the caller may see.
     pub async fn list(&mut self, request: &ListRequest) -> Result<Page, Refused> {
         let query = Query::parse(self.table, self.caller, request)?;
-        self.open.check_current(self.table).await?;
         let at = self.table.at(query.home());
         let token = Some(request.page_token.as_str()).filter(|token| !token.is_empty());
-        let Some(keys) = self.open.keys(at.space)? else {
-            // Nothing was ever written there; whether there is such an org does not show.
+        let Some(keys) = self.keys_to_list(at).await? else {
             return if token.is_some() { Err(Refused::PageToken) } else { Ok(Page::default()) };
         };
         let place = self.table.page_place(at.space.org);
@@ -133,23 +139,129 @@ impl Confined<'_> {
             Some(token) => Some(page::open(&keys, place, &query.binding, token)?),
             None => None,
         };
-        let order = match query.sort {
-            Sort::ById(order) => order,
-            Sort::ByFields(_) => Order::Asc,
-        };
-        let rules = self.table.rules.clone();
-        let plan = rules.plan(self.caller, query.binding.org, query.binding.project, self.open.now());
-        let tests = query.filter.as_ref().map(Filter::token_tests).unwrap_or_default();
-        let candidates = Ground { table: self.table, at, keys: &keys, order }.candidates(&plan, &tests);
         let (views, last) = match &query.sort {
-            Sort::ById(order) => self.page_by_id(&query, candidates, *order, after).await?,
-            Sort::ByFields(fields) => self.page_by_fields(&query, candidates, fields, after).await?,
+            Sort::ById(order) => {
+                let candidates = self.candidates(&query, &keys, *order).await?;
+                self.page_by_id(&query, candidates, *order, after).await?
+            }
+            Sort::ByFields(fields) => self.page_in_order(&query, &keys, fields, after).await?,
         };
         let last = last.filter(|_| views.len() == query.page_size);
         let entropy = self.open.store.entropy().clone();
         let seal = |last| page::seal(&keys, place, &query.binding, &last, entropy.as_ref());
         let views = self.with_etags(views, &keys);
         Ok(Page { views, next_page_token: last.map(seal).unwrap_or_default() })
+    }
+
+    /// How many records the caller may see that match; of the request the page and the order do not matter. A number that
+    /// would be above [`MAX_COUNTED`] is an error, never a guess.
+    pub async fn count(&mut self, request: &ListRequest) -> Result<u64, Refused> {
+        self.count_up_to(request, MAX_COUNTED).await
+    }
+
+    async fn count_up_to(&mut self, request: &ListRequest, most: u64) -> Result<u64, Refused> {
+        let query = Query::parse(self.table, self.caller, request)?;
+        let Some(keys) = self.keys_to_list(self.table.at(query.home())).await? else { return Ok(0) };
+        let mut candidates = self.candidates(&query, &keys, Order::Asc).await?;
+        let mut count = 0;
+        let mut from = Some(beginning(Order::Asc));
+        while let Some(place) = from {
+            let Some(candidate) = candidates.seek(self.open, place).await? else { break };
+            from = behind(Order::Asc, candidate.uuid);
+            if self.judge(&query, candidate).await?.is_none() {
+                continue;
+            }
+            if count == most {
+                let what = format!("more than {most} records match: narrow the filter, or name a project");
+                return Err(Refused::invalid("filter", what));
+            }
+            count += 1;
+        }
+        Ok(count)
+    }
+
+    /// The keys of the tablespace that is listed; none if nothing was ever written there, and whether there is such an org
+    /// does not show.
+    async fn keys_to_list(&mut self, at: TableSpace) -> Result<Option<Arc<SpaceKeys>>, StoreError> {
+        self.open.check_current(self.table).await?;
+        let keys = self.open.keys(at.space)?;
+        if keys.is_none() {
+            self.open.check_unwritten(at.space).await?;
+        }
+        Ok(keys)
+    }
+
+    fn plan(&self, query: &Query<'_>) -> Plan {
+        self.table.rules.plan(self.caller, query.binding.org, query.binding.project, self.open.now())
+    }
+
+    async fn candidates(
+        &mut self,
+        query: &Query<'_>,
+        keys: &SpaceKeys,
+        order: Order,
+    ) -> Result<Candidates, StoreError> {
+        let (plan, at) = (self.plan(query), self.table.at(query.home()));
+        let mut listed = None;
+        if let Some(filter) = query.filter.as_ref().filter(|_| plan.covers_all()) {
+            for range in filter.range_tests(self.open.now()) {
+                if listed.is_none() {
+                    listed = ids_within(self.open, self.table, at, &range).await?;
+                }
+            }
+        }
+        let tests = query.filter.as_ref().map(Filter::token_tests).unwrap_or_default();
+        Ok(Ground { table: self.table, at, keys, order }.candidates(&plan, &tests, listed))
+    }
+
+    /// The index that may be walked instead of putting all records in order: where it keeps just this order, and the caller
+    /// may read whatever it leads to.
+    fn index_walk(
+        &self,
+        query: &Query<'_>,
+        keys: &SpaceKeys,
+        fields: &[(FieldDescriptor, Order)],
+    ) -> Option<IndexWalk> {
+        let [(field, order)] = fields else { return None };
+        let index = index_of(self.table, field.number())?;
+        if !(self.table.rules.may_order_by(field.number()) && self.plan(query).covers_all()) {
+            return None;
+        }
+        let ground = Ground { table: self.table, at: self.table.at(query.home()), keys, order: *order };
+        let (ranges, tests) = match &query.filter {
+            Some(filter) => (filter.range_tests(self.open.now()), filter.token_tests()),
+            None => (Vec::new(), Vec::new()),
+        };
+        let range = ranges.into_iter().find(|range| range.field == field.number());
+        let probes = tests.iter().filter_map(|test| ground.prefixes(test)).collect();
+        Some(IndexWalk { index: index.clone(), order: *order, range, probes })
+    }
+
+    /// A page in the order of fields: out of an index that keeps it, or put in order in memory. Both give the same, and one
+    /// goes on where the other ended.
+    async fn page_in_order(
+        &mut self,
+        query: &Query<'_>,
+        keys: &SpaceKeys,
+        fields: &[(FieldDescriptor, Order)],
+        after: Option<Position>,
+    ) -> Result<Walked, Refused> {
+        let walk = self.index_walk(query, keys, fields);
+        // Where the filter names values of other indexes, the few records that hold them are put in order sooner.
+        if let Some(walk) = walk.as_ref().filter(|walk| walk.probes.is_empty()) {
+            return self.page_by_index(query, walk, after).await;
+        }
+        let candidates = self.candidates(query, keys, Order::Asc).await?;
+        if let Some(page) = self.page_by_fields(query, candidates, fields, after.clone()).await? {
+            return Ok(page);
+        }
+        match &walk {
+            Some(walk) => self.page_by_index(query, walk, after).await,
+            None => {
+                let what = format!("more than {MAX_SORTED} records match: narrow the filter, or order by `id`");
+                Err(Refused::invalid("order_by", what))
+            }
+        }
     }
 
     /// Walks until the page is full.
@@ -159,7 +271,7 @@ impl Confined<'_> {
         mut candidates: Candidates,
         order: Order,
         after: Option<Position>,
-    ) -> Result<(Vec<View>, Option<Position>), Refused> {
+    ) -> Result<Walked, Refused> {
         let mut views = Vec::new();
         let mut last = None;
         let mut from = match after {
@@ -178,14 +290,15 @@ impl Confined<'_> {
         Ok((views, last))
     }
 
-    /// Walks through everything and keeps the first page of what comes behind the last one.
+    /// Walks through everything and keeps the first page of what comes behind the last one. None if that is more than may be
+    /// put in order.
     async fn page_by_fields(
         &mut self,
         query: &Query<'_>,
         mut candidates: Candidates,
         fields: &[(FieldDescriptor, Order)],
         after: Option<Position>,
-    ) -> Result<(Vec<View>, Option<Position>), Refused> {
+    ) -> Result<Option<Walked>, Refused> {
         let after = after.map(|after| SortKey::from_parts(fields, after.values, after.uuid));
         let mut first: BTreeMap<SortKey, View> = BTreeMap::new();
         let mut visible = 0_usize;
@@ -196,8 +309,7 @@ impl Confined<'_> {
             let Some(view) = self.judge(query, candidate).await? else { continue };
             visible += 1;
             if visible > MAX_SORTED {
-                let what = format!("more than {MAX_SORTED} records match: narrow the filter, or order by `id`");
-                return Err(Refused::invalid("order_by", what));
+                return Ok(None);
             }
             let key = SortKey::of(fields, &view);
             if after.as_ref().is_none_or(|after| key > *after) {
@@ -210,11 +322,11 @@ impl Confined<'_> {
         let last = first
             .last_key_value()
             .map(|(key, _)| Position { uuid: key.uuid(), values: key.bytes().map(<[u8]>::to_vec).collect() });
-        Ok((first.into_values().collect(), last))
+        Ok(Some((first.into_values().collect(), last)))
     }
 
     /// What the caller sees of a candidate, if it belongs to the answer.
-    async fn judge(&mut self, query: &Query<'_>, candidate: Candidate) -> Result<Option<View>, Refused> {
+    pub(crate) async fn judge(&mut self, query: &Query<'_>, candidate: Candidate) -> Result<Option<View>, Refused> {
         let id = record_id(self.table.at(query.home()).space, candidate.uuid);
         let stored = match candidate.stored {
             Some(sealed) => self.open.open_record(self.table, id, sealed)?,
@@ -235,5 +347,29 @@ impl Confined<'_> {
 
     fn with_etags(&self, views: Vec<View>, keys: &Arc<SpaceKeys>) -> Vec<View> {
         views.into_iter().map(|view| view.with_etag(self.table, keys)).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bed::Bed;
+
+    #[tokio::test]
+    async fn a_count_above_its_bound_is_an_error_and_hidden_records_do_not_bring_it_there() {
+        let bed = Bed::new().await;
+        for number in 0..6 {
+            bed.note(number % 2 == 0).await;
+        }
+        let request = ListRequest { org_id: bed.org.to_string(), ..ListRequest::default() };
+        let mut open = bed.begin().await;
+        let mut confined = open.confined(&bed.notes, &bed.admin);
+        assert_eq!(confined.count_up_to(&request, 6).await.unwrap(), 6);
+        let refused = confined.count_up_to(&request, 5).await.unwrap_err();
+        assert!(matches!(&refused, Refused::Invalid { field, .. } if field == "filter"), "{refused}");
+        let published = ListRequest { filter: "published".to_owned(), ..request.clone() };
+        assert_eq!(confined.count_up_to(&published, 3).await.unwrap(), 3);
+        // A guest sees what is published.
+        assert_eq!(open.confined(&bed.notes, &bed.guest).count_up_to(&request, 3).await.unwrap(), 3);
     }
 }

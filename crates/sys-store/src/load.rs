@@ -22,9 +22,9 @@ use sys_contract::model::{Contract, Record};
 use sys_policy::{Now, Rules};
 
 /// What the names of module rows begin with.
-const MODULE_PREFIX: &[u8] = b"module/";
+pub(crate) const MODULE_PREFIX: &[u8] = b"module/";
 /// Most modules of one server.
-const MAX_MODULES: usize = 1_000;
+pub(crate) const MAX_MODULES: usize = 1_000;
 /// How often a transaction of a load begins again before the load fails. Only other loads and, while an index is built,
 /// writes to the same records stand against it.
 pub(crate) const MAX_ATTEMPTS: usize = 32;

@@ -224,6 +224,7 @@ impl Open {
         if let Some(keys) = self.keys(space)? {
             return Ok(keys);
         }
+        self.check_unwritten(space).await?;
         let keyring = self.store.keyring().clone();
         let keys = match tokio::task::spawn_blocking(move || keyring.space_or_create(space)).await {
             Ok(keys) => keys?,
@@ -232,6 +233,14 @@ impl Open {
         };
         self.spaces.insert(space, Some(keys.clone()));
         Ok(keys)
+    }
+
+    /// Fails if a tablespace that has no keys has rows all the same, as with an older copy of the key file.
+    pub(crate) async fn check_unwritten(&mut self, space: SpaceId) -> Result<(), StoreError> {
+        match self.rows_in(KeyRange::prefix(&crate::key::of_space(space)), Order::Asc, 1).await?.is_empty() {
+            true => Ok(()),
+            false => Err(StoreError::KeysMissing { space }),
+        }
     }
 
     /// Fails if the table's module was loaded anew since, and makes the answer part of what this transaction has read: a

@@ -90,13 +90,13 @@ pub(crate) fn open(
 }
 
 impl Position {
-    fn to_bytes(&self) -> Vec<u8> {
+    pub(crate) fn to_bytes(&self) -> Vec<u8> {
         let mut bytes = self.uuid.as_bytes().to_vec();
         self.values.iter().for_each(|value| push_sized(&mut bytes, value));
         bytes
     }
 
-    fn from_bytes(bytes: &[u8]) -> Option<Self> {
+    pub(crate) fn from_bytes(bytes: &[u8]) -> Option<Self> {
         let (uuid, mut rest) = bytes.split_first_chunk()?;
         let mut values = Vec::new();
         while !rest.is_empty() {

@@ -8,9 +8,10 @@ use crate::{
     cursor::{beginning, behind},
     engine::{CommitVersion, Order},
     header::VERSION_OFFSET,
+    key::record_id,
     open::{ChangeOp, Open},
     refused::{Refused, SealedError, StoreError},
-    rows::{TooManyTokens, rows_of, tokens_of},
+    rows::{NotIndexable, rows_in, rows_of},
     sealed,
     table::{Table, TableIndex},
 };
@@ -123,7 +124,7 @@ impl Open {
         }
         let at = table.at(id.org);
         let keys = self.keys_or_create(at.space).await?;
-        let rows = rows_of(table, keys.newest(), id, &next, &placement).map_err(|error| too_many_tokens(&error))?;
+        let rows = rows_of(table, keys.newest(), id, &next, &placement).map_err(not_indexable)?;
         self.check_unique(table, &keys, id, &next, &placement).await?;
         let old_rows = match old {
             Some(old) => self.old_rows(table, old)?,
@@ -135,7 +136,8 @@ impl Open {
         let key = at.record(id.uuid);
         let plaintext = without_id(table, &next).encode_to_vec();
         if plaintext.len() > MAX_RECORD_BYTES {
-            let what = format!("it has {} bytes, and may have {MAX_RECORD_BYTES}", plaintext.len());
+            // By how much would tell how long the fields are that the caller does not read.
+            let what = format!("it would have more than {MAX_RECORD_BYTES} bytes: make it shorter");
             return Err(Refused::invalid(table.record.message.name(), what));
         }
         let place = table.place(at.space.org, &key);
@@ -158,7 +160,7 @@ impl Open {
     }
 
     /// The rows that a stored record has: those that its content asks for, under the generation that it was sealed under.
-    fn old_rows(&mut self, table: &Table, old: &Stored) -> Result<BTreeSet<Bytes>, StoreError> {
+    pub(crate) fn old_rows(&mut self, table: &Table, old: &Stored) -> Result<BTreeSet<Bytes>, StoreError> {
         let failed = |cause| StoreError::Sealed { table: table.record.table.clone(), cause };
         let keys = self.keys(table.at(old.id.org).space)?;
         let keys = keys.as_ref().and_then(|keys| keys.generation(old.generation));
@@ -194,10 +196,23 @@ impl Open {
         record: &DynamicMessage,
         placement: &Placement,
     ) -> Result<bool, StoreError> {
-        let Index::Unique { within } = index.kind else { return Ok(false) };
-        let Some(span) = reach(table, within, placement) else { return Ok(false) };
+        Ok(self.other_holder(table, index, keys, id, record, placement).await?.is_some())
+    }
+
+    /// The first other record that a UNIQUE index names for a record's value.
+    pub(crate) async fn other_holder(
+        &mut self,
+        table: &Table,
+        index: &TableIndex,
+        keys: &SpaceKeys,
+        id: RecordId,
+        record: &DynamicMessage,
+        placement: &Placement,
+    ) -> Result<Option<RecordId>, StoreError> {
+        let Index::Unique { within } = index.kind else { return Ok(None) };
+        let Some(span) = reach(table, within, placement) else { return Ok(None) };
         if !record.has_field(&index.field) {
-            return Ok(false);
+            return Ok(None);
         }
         let at = table.at(id.org);
         let value = TokenValue::Exact(record.get_field(&index.field).into_owned());
@@ -208,10 +223,10 @@ impl Open {
         while let Some(place) = from {
             match holders.seek(self, place).await? {
                 Some(holder) if holder.uuid == id.uuid => from = behind(order, holder.uuid),
-                holder => return Ok(holder.is_some()),
+                holder => return Ok(holder.map(|holder| record_id(at.space, holder.uuid))),
             }
         }
-        Ok(false)
+        Ok(None)
     }
 
     /// Writes the rows of one index for a record that is stored already.
@@ -221,12 +236,11 @@ impl Open {
         index: &TableIndex,
         keys: &SpaceKeys,
         stored: &Stored,
-    ) -> Result<(), TooManyTokens> {
+    ) -> Result<(), NotIndexable> {
         let at = table.at(stored.id.org);
         let Some(keys) = keys.generation(stored.generation) else { return Ok(()) };
-        for token in tokens_of(at, index, keys, &stored.message)? {
-            let prefix = at.token(index.number, keys.generation(), &token);
-            self.put(crate::key::join(prefix, stored.id.uuid.as_bytes()), Bytes::new(), None);
+        for row in rows_in(at, index, keys, stored.id, &stored.message)? {
+            self.put(row, Bytes::new(), None);
         }
         Ok(())
     }
@@ -263,6 +277,6 @@ fn without_id(table: &Table, message: &DynamicMessage) -> DynamicMessage {
     sealed
 }
 
-fn too_many_tokens(error: &TooManyTokens) -> Refused {
-    Refused::invalid(error.field.clone(), "it has too many words to be searchable: make it shorter")
+fn not_indexable(error: NotIndexable) -> Refused {
+    Refused::invalid(error.field, error.what)
 }

@@ -6,7 +6,7 @@ use crate::{
     header::HeaderError,
 };
 use sys_contract::{id::RecordId, problem::Problems};
-use sys_keys::KeyError;
+use sys_keys::{KeyError, SpaceId};
 
 /// Why an operation on records was refused. What a caller learns from it follows from his rights alone.
 #[derive(Debug, thiserror::Error)]
@@ -64,6 +64,16 @@ pub enum StoreError {
     /// The keys could not be had.
     #[error("the keys failed")]
     Keys(#[from] KeyError),
+    /// A tablespace has rows, and the key file has no keys for it: it is an older copy. New keys would begin with a
+    /// generation that was there already, and what is under the older one could never be told from it.
+    #[error(
+        "the store has rows of tablespace {space:?}, and the key file has no keys for it: the key file is an older copy; put \
+         the newest one back"
+    )]
+    KeysMissing {
+        /// The tablespace.
+        space: SpaceId,
+    },
     /// A transaction of the store itself could not be committed.
     #[error("the store's own transaction was not committed")]
     Commit(#[from] CommitError),

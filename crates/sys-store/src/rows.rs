@@ -1,12 +1,13 @@
 //! The rows that stand beside a record so that lists find it: one for each token, one for each scope. Pure.
 //!
 //! A record's rows are under the key generation of the record itself and say nothing that is not in the record, so that
-//! they can be made again from it, and removed with it. A field that is unset or at its default has no row: rules and
+//! they can be made again from it, and removed with it. A field that is unset or at its default has no token: rules and
 //! filters never propose one.
 
 use crate::{
     canonical::value_bytes,
     key::{ScopeKind, TOKEN_BYTES, TableSpace, join, org_scope},
+    ordered,
     table::{Table, TableIndex},
 };
 use bytes::Bytes;
@@ -23,11 +24,13 @@ use sys_policy::{Placement, TokenValue, words};
 /// token is a row to write.
 pub(crate) const MAX_TOKENS_PER_FIELD: usize = 512;
 
-/// A field has more than [`MAX_TOKENS_PER_FIELD`] tokens. They cannot be left out, since then a search would not find what
-/// a get shows.
+/// A field has more tokens than [`MAX_TOKENS_PER_FIELD`], or is longer than an order keeps. Its rows cannot be left out, since
+/// then a list would not find what a get shows.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct TooManyTokens {
+pub(crate) struct NotIndexable {
     pub(crate) field: String,
+    /// What is wrong and what to do.
+    pub(crate) what: String,
 }
 
 /// The keys of all rows of a record.
@@ -37,13 +40,11 @@ pub(crate) fn rows_of(
     id: RecordId,
     record: &DynamicMessage,
     placement: &Placement,
-) -> Result<BTreeSet<Bytes>, TooManyTokens> {
+) -> Result<BTreeSet<Bytes>, NotIndexable> {
     let at = table.at(id.org);
     let mut rows = BTreeSet::new();
     for index in &table.indexes {
-        for token in tokens_of(at, index, keys, record)? {
-            rows.insert(join(at.token(index.number, keys.generation(), &token), id.uuid.as_bytes()));
-        }
+        rows.extend(rows_in(at, index, keys, id, record)?);
     }
     for (kind, scope) in scopes_of(table, placement) {
         rows.insert(join(at.scope(kind, keys.generation(), &scope), id.uuid.as_bytes()));
@@ -51,13 +52,42 @@ pub(crate) fn rows_of(
     Ok(rows)
 }
 
+/// The keys of the rows of a record in one index.
+pub(crate) fn rows_in(
+    at: TableSpace,
+    index: &TableIndex,
+    keys: &GenerationKeys,
+    id: RecordId,
+    record: &DynamicMessage,
+) -> Result<Vec<Bytes>, NotIndexable> {
+    let prefixes = match index.kind {
+        Index::Ordered => vec![join(at.ordered(index.number), &value_in_order(index, record)?)],
+        _ => {
+            let tokens = tokens_of(at, index, keys, record)?.into_iter();
+            tokens.map(|token| at.token(index.number, keys.generation(), &token)).collect()
+        }
+    };
+    Ok(prefixes.into_iter().map(|prefix| join(prefix, id.uuid.as_bytes())).collect())
+}
+
+/// The value of a record in an ORDERED index, which holds a row for each record: for those too of which the field is unset.
+fn value_in_order(index: &TableIndex, record: &DynamicMessage) -> Result<Vec<u8>, NotIndexable> {
+    let too_long = |text: &str| text.len() > ordered::MAX_INDEXED_BYTES;
+    if record.get_field(&index.field).as_str().is_some_and(too_long) {
+        let limit = ordered::MAX_INDEXED_BYTES;
+        let what = format!("it has more than {limit} bytes, and records are ordered by it: make it shorter");
+        return Err(NotIndexable { field: index.field.name().to_owned(), what });
+    }
+    Ok(ordered::of_field(&index.field, record))
+}
+
 /// The tokens of a record in one index.
-pub(crate) fn tokens_of(
+fn tokens_of(
     at: TableSpace,
     index: &TableIndex,
     keys: &GenerationKeys,
     record: &DynamicMessage,
-) -> Result<BTreeSet<[u8; TOKEN_BYTES]>, TooManyTokens> {
+) -> Result<BTreeSet<[u8; TOKEN_BYTES]>, NotIndexable> {
     let mut tokens = BTreeSet::new();
     if !record.has_field(&index.field) {
         return Ok(tokens);
@@ -67,12 +97,13 @@ pub(crate) fn tokens_of(
             for word in words::normalised_words(text) {
                 tokens.extend(words::prefixes(&word).map(|prefix| hash(at, index, keys, prefix.as_bytes())));
                 if tokens.len() > MAX_TOKENS_PER_FIELD {
-                    return Err(TooManyTokens { field: index.field.name().to_owned() });
+                    let what = "it has too many words to be searchable: make it shorter".to_owned();
+                    return Err(NotIndexable { field: index.field.name().to_owned(), what });
                 }
             }
         }
-        // The contract's loader lets SEARCH on nothing but a string.
-        (Index::Search, _) => {}
+        // The contract's loader lets SEARCH on nothing but a string, and ORDERED has values for tokens.
+        (Index::Search | Index::Ordered, _) => {}
         (Index::Equal | Index::Unique { .. }, value) => {
             tokens.insert(hash(at, index, keys, &value_bytes(value)));
         }

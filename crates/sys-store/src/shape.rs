@@ -15,6 +15,7 @@ use std::sync::Arc;
 use sys_contract::{
     breaking_changes,
     model::{Contract, Home, Record},
+    names,
     problem::{Place, Problems},
 };
 
@@ -73,11 +74,22 @@ impl Open {
         }
     }
 
+    /// The contract that a module was last loaded with, as far as it is kept: with neither rules nor methods nor indexes.
+    pub(crate) async fn kept_contract(&mut self, module: &str) -> Result<Option<Contract>, StoreError> {
+        let Some(row) = self.row(SystemKind::Contract, module.as_bytes()).await? else { return Ok(None) };
+        read(row.as_slice(), module).map(Some)
+    }
+
     /// Keeps a contract's shape.
     pub(crate) async fn keep_shape(&mut self, contract: &Contract) -> Result<(), StoreError> {
         let row = ShapeRow::of(contract)?.encode_to_vec();
         self.put_row(SystemKind::Contract, contract.module.as_bytes(), row).await
     }
+}
+
+/// The contract that a row keeps the shape of.
+pub(crate) fn read(row: &[u8], module: &str) -> Result<Contract, StoreError> {
+    ShapeRow::decode(row).map_err(|error| unreadable(&error.to_string()))?.contract(module)
 }
 
 impl ShapeRow {
@@ -102,6 +114,10 @@ impl ShapeRow {
     /// A contract of this shape, with neither rules nor methods.
     fn contract(&self, module: &str) -> Result<Contract, StoreError> {
         let descriptors = self.descriptors.clone().unwrap_or_default();
+        // prost-reflect knows no editions and panics on one.
+        if let Some(file) = descriptors.file.iter().find(|file| !matches!(file.syntax(), "" | "proto2" | "proto3")) {
+            return Err(unreadable(&format!("{} is written in another syntax", file.name())));
+        }
         let pool =
             DescriptorPool::from_file_descriptor_set(descriptors).map_err(|error| unreadable(&error.to_string()))?;
         let mut records = Vec::with_capacity(self.records.len());
@@ -110,7 +126,7 @@ impl ShapeRow {
             records.push(record.record(message).ok_or_else(|| unreadable(&record.message))?);
         }
         let (module, files) = (module.to_owned(), self.files.clone());
-        Ok(Contract { module, built_in: false, pool, files, services: Vec::new(), records })
+        Ok(Contract { module, built_in: false, pool, files, services: Vec::new(), records, validations: Vec::new() })
     }
 }
 
@@ -118,7 +134,7 @@ impl RecordShape {
     fn record(&self, message: MessageDescriptor) -> Option<Record> {
         let file: Arc<str> = message.parent_file().name().into();
         Some(Record {
-            prefix: String::new(),
+            prefix: names::id_prefix(message.name()),
             comment: String::new(),
             table: self.table.clone(),
             home: if self.global { Home::Global } else { Home::Org },
@@ -137,4 +153,22 @@ impl RecordShape {
 
 fn unreadable(what: &str) -> StoreError {
     StoreError::Catalog { what: format!("the shape of a contract: {what}") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use prost_types::FileDescriptorProto;
+
+    #[test]
+    fn a_shape_in_an_unknown_syntax_is_refused() {
+        let row = |syntax: &str| {
+            let (name, syntax) = (Some("a.proto".to_owned()), Some(syntax.to_owned()));
+            let file = FileDescriptorProto { name, syntax, ..FileDescriptorProto::default() };
+            let descriptors = Some(FileDescriptorSet { file: vec![file] });
+            ShapeRow { descriptors, ..ShapeRow::default() }.encode_to_vec()
+        };
+        assert!(read(&row("proto3"), "mod-a").is_ok());
+        assert!(read(&row("editions"), "mod-a").is_err());
+    }
 }

@@ -1,7 +1,7 @@
 //! The store: one engine, one key ring, and the tables that contracts were loaded into.
 
 use crate::{
-    engine::{AnyEngine, Engine},
+    engine::{AnyEngine, Engine, EngineError, redb::EngineStats},
     key::system_space,
     open::Open,
     refused::StoreError,
@@ -40,15 +40,28 @@ pub(crate) struct Directory {
 impl Store {
     /// Opens the store in an engine. Fails if what is in it was not sealed under this key ring.
     pub async fn open(engine: AnyEngine, keyring: Keyring, entropy: Arc<dyn Entropy>) -> Result<Self, StoreError> {
-        let store = Self(Arc::new(Inner { engine, keyring, entropy, directory: OnceLock::new() }));
+        let store = Self::open_to_check(engine, keyring, entropy);
         let mut open = store.begin(Now { unix_s: 0, nanos: 0 }).await?;
-        match open.row(SystemKind::Catalog, IDENTITY_ROW).await? {
-            Some(row) if row.as_slice() == IDENTITY => return Ok(store),
-            Some(_) => return Err(StoreError::Catalog { what: "it is of another version of the server".to_owned() }),
-            None => open.put_row(SystemKind::Catalog, IDENTITY_ROW, IDENTITY.to_vec()).await?,
+        if !store.is_known(&mut open).await? {
+            open.put_row(SystemKind::Catalog, IDENTITY_ROW, IDENTITY.to_vec()).await?;
+            open.commit().await?;
         }
-        open.commit().await?;
         Ok(store)
+    }
+
+    /// The store in an engine as it is: nothing is looked at and nothing written, so that [`Store::check`] can say what is
+    /// wrong with it.
+    pub fn open_to_check(engine: AnyEngine, keyring: Keyring, entropy: Arc<dyn Entropy>) -> Self {
+        Self(Arc::new(Inner { engine, keyring, entropy, directory: OnceLock::new() }))
+    }
+
+    /// Whether the store has been opened before. Fails if that was not under these keys, or by a server of another version.
+    pub(crate) async fn is_known(&self, open: &mut Open) -> Result<bool, StoreError> {
+        match open.row(SystemKind::Catalog, IDENTITY_ROW).await? {
+            Some(row) if row.as_slice() == IDENTITY => Ok(true),
+            Some(_) => Err(StoreError::Catalog { what: "it is of another version of the server".to_owned() }),
+            None => Ok(false),
+        }
     }
 
     /// Begins a transaction on the newest committed state. `now` is the time for all that happens in it.
@@ -69,6 +82,11 @@ impl Store {
     /// The keys of the server itself, below which its token-signing keys hang. A store has them once it is open.
     pub fn system_keys(&self) -> Result<Arc<SpaceKeys>, StoreError> {
         Ok(self.0.keyring.space_or_create(system_space())?)
+    }
+
+    /// What its engine has done since it was opened.
+    pub fn engine_stats(&self) -> Result<Option<EngineStats>, EngineError> {
+        self.0.engine.stats()
     }
 
     /// The source of nonces and ids.

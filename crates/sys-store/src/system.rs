@@ -3,9 +3,9 @@
 //! The names of rows stand plain in keys: ids and module names belong there, secrets and what people wrote do not.
 
 use crate::{
-    engine::{KeyRange, NUMBER_BYTES, Order, key_after},
+    engine::{KeyRange, Order, key_after},
     header::{Place, Purpose, VERSION_OFFSET},
-    key::{TableSpace, join, system_space},
+    key::{TableSpace, system_space},
     open::Open,
     refused::StoreError,
     sealed,
@@ -36,6 +36,8 @@ pub enum SystemKind {
     Used = 6,
     /// How far a job has come.
     Progress = 7,
+    /// What was computed from the audit logs: nodes of their trees.
+    AuditNode = 8,
 }
 
 /// A log of which each entry has a number without gaps. The numbers are on disk and never change.
@@ -50,8 +52,6 @@ pub enum LogKind {
 
 /// A row with its name.
 pub type NamedRow = (Bytes, Zeroizing<Vec<u8>>);
-/// An entry with its number.
-pub type NumberedEntry = (u64, Zeroizing<Vec<u8>>);
 
 /// A system row as it stands in the engine, sealed. Two states are equal if nothing has written the row in between, and by
 /// that alone: each write has a nonce of its own.
@@ -65,7 +65,19 @@ impl fmt::Debug for RowState {
 }
 
 impl SystemKind {
-    const fn name(self) -> &'static str {
+    /// All of them, for those who walk over everything.
+    pub(crate) const ALL: [Self; 8] = [
+        Self::Catalog,
+        Self::Contract,
+        Self::Setting,
+        Self::Epoch,
+        Self::Outbox,
+        Self::Used,
+        Self::Progress,
+        Self::AuditNode,
+    ];
+
+    pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Catalog => "catalog",
             Self::Contract => "contract",
@@ -74,6 +86,7 @@ impl SystemKind {
             Self::Outbox => "outbox",
             Self::Used => "used",
             Self::Progress => "progress",
+            Self::AuditNode => "audit node",
         }
     }
 
@@ -88,15 +101,23 @@ impl SystemKind {
 }
 
 impl LogKind {
-    const fn name(self) -> &'static str {
+    /// All of them, for those who walk over everything.
+    pub(crate) const ALL: [Self; 2] = [Self::Audit, Self::Revocation];
+
+    pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Audit => "audit",
             Self::Revocation => "revocation",
         }
     }
 
+    /// What the keys of all orgs' logs begin with.
+    pub(crate) fn all(self) -> Bytes {
+        TableSpace { space: system_space(), table: self as u16 }.log(&[])
+    }
+
     /// What the keys of an org's log begin with.
-    fn prefix(self, org: OrgTag) -> Bytes {
+    pub(crate) fn prefix(self, org: OrgTag) -> Bytes {
         TableSpace { space: system_space(), table: self as u16 }.log(org.as_bytes())
     }
 }
@@ -154,33 +175,15 @@ impl Open {
 
     /// Adds an entry to a log of an org, or with [`OrgTag::GLOBAL`] of the server. It gets its number at the commit: entries of
     /// transactions that run at once do not conflict.
-    pub async fn append(&mut self, log: LogKind, org: OrgTag, entry: Vec<u8>) -> Result<(), StoreError> {
+    pub(crate) async fn append(&mut self, log: LogKind, org: OrgTag, entry: Vec<u8>) -> Result<(), StoreError> {
         let prefix = log.prefix(org);
         let sealed = self.seal_row(Purpose::LogEntry, log.name(), &prefix, entry).await?;
         self.append_sealed(prefix, sealed);
         Ok(())
     }
 
-    /// The first `limit` entries of a log from a number on. Entries of this transaction are not among them yet.
-    pub async fn log_entries(
-        &mut self,
-        log: LogKind,
-        org: OrgTag,
-        from: u64,
-        limit: usize,
-    ) -> Result<Vec<NumberedEntry>, StoreError> {
-        let prefix = log.prefix(org);
-        let mut keys = KeyRange::prefix(&prefix);
-        keys.start = join(prefix.clone(), &from.to_be_bytes());
-        let mut entries = Vec::new();
-        for (key, sealed) in self.rows_in(keys, Order::Asc, limit).await? {
-            let number = key.last_chunk::<NUMBER_BYTES>().map_or(0, |number| u64::from_be_bytes(*number));
-            entries.push((number, self.open_row(Purpose::LogEntry, log.name(), &prefix, &sealed).await?));
-        }
-        Ok(entries)
-    }
-
-    async fn seal_row(
+    /// Seals what is to stand at a key of the system tablespace.
+    pub(crate) async fn seal_row(
         &mut self,
         purpose: Purpose,
         table: &str,
@@ -191,7 +194,8 @@ impl Open {
         Ok(sealed::seal(&keys, &place(purpose, table, key), value, self.store.entropy().as_ref()))
     }
 
-    async fn open_row(
+    /// Opens what stands at a key of the system tablespace.
+    pub(crate) async fn open_row(
         &mut self,
         purpose: Purpose,
         table: &str,

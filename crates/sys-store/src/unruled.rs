@@ -123,7 +123,10 @@ impl<'a> Unruled<'a> {
     pub async fn find(&mut self, find: &Find) -> Result<Vec<Stored>, StoreError> {
         self.open.check_current(self.table).await?;
         let at = self.table.at(find.org);
-        let Some(keys) = self.open.keys(at.space)? else { return Ok(Vec::new()) };
+        let Some(keys) = self.open.keys(at.space)? else {
+            self.open.check_unwritten(at.space).await?;
+            return Ok(Vec::new());
+        };
         let ground = Ground { table: self.table, at, keys: &keys, order: find.order };
         let mut candidates = ground.meeting(find.span, &find.tests);
         let mut from = match find.after {

@@ -1,4 +1,5 @@
-//! Real kills: a process that commits is killed with SIGKILL at a moment that nobody chose, ten times on one store.
+//! Real kills: a process that commits is killed with SIGKILL at a moment that nobody chose, again and again on one
+//! store. `cargo xtask crash --kill N` does it N times.
 //!
 //! This cannot show what a power cut does to unsynced writes, since the kernel keeps them; the engine's own fault tests do. It
 //! shows that nothing which a killed process had only in its memory was ever acknowledged, and that the next one starts.
@@ -7,7 +8,7 @@
 
 use bytes::Bytes;
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     env,
     io::{BufRead, BufReader},
     path::Path,
@@ -18,7 +19,9 @@ use sys_store::engine::{
     redb::{RedbEngine, RedbOptions},
 };
 
+/// Rounds of an ordinary run, and who says otherwise.
 const ROUNDS: usize = 10;
+const ROUNDS_VARIABLE: &str = "SYS_KILL_ROUNDS";
 /// Commits under way at the same time in the process that is killed.
 const WRITERS: usize = 8;
 /// Rows of a transaction beside its log entry.
@@ -106,10 +109,11 @@ async fn rows_of(engine: &RedbEngine) -> BTreeMap<Bytes, Bytes> {
 
 #[tokio::test]
 async fn an_acknowledged_commit_survives_a_kill() {
+    let rounds = env::var(ROUNDS_VARIABLE).map_or(ROUNDS, |rounds| rounds.parse().expect("a number of rounds"));
     let directory = tempfile::tempdir().unwrap();
     let store = directory.path().join("store.redb");
     let mut acknowledged = Vec::new();
-    for round in 0..ROUNDS {
+    for round in 0..rounds {
         // In the first round the kill comes right after the store was made.
         let kill_after = 1 + round * 37 % 200;
         let names = run_and_kill(&store, round, kill_after);
@@ -119,7 +123,7 @@ async fn an_acknowledged_commit_survives_a_kill() {
         let engine = RedbEngine::open(&store, RedbOptions::default()).unwrap();
         let rows = rows_of(&engine).await;
         let mut expected = BTreeMap::new();
-        let mut logged = Vec::new();
+        let mut logged = BTreeSet::new();
         for (number, (key, name)) in rows.range(Bytes::from_static(b"log/")..Bytes::from_static(b"log0")).enumerate() {
             assert_eq!(**key, [b"log/".as_slice(), &(number as u64).to_be_bytes()].concat(), "the log has no gaps");
             expected.insert(key.clone(), name.clone());
@@ -129,7 +133,7 @@ async fn an_acknowledged_commit_survives_a_kill() {
                     expected.insert(key, value);
                 }
             }
-            logged.push(name);
+            logged.insert(name);
         }
         assert!(rows == expected, "each transaction that is there is there in full, and nothing else");
         for name in &acknowledged {

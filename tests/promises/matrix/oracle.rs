@@ -12,6 +12,7 @@ use sys_policy::{Caller, MethodRules, Now, Placement, RecordRules, Rules};
 const TOKEN_REFUSED: &str = "unauthenticated TOKEN_REFUSED";
 const UNAUTHENTICATED: &str = "unauthenticated UNAUTHENTICATED";
 const METHOD_REFUSED: &str = "permission_denied METHOD_REFUSED";
+const STEP_UP_REQUIRED: &str = "permission_denied STEP_UP_REQUIRED";
 const RECORD_REFUSED: &str = "permission_denied RECORD_REFUSED";
 const NOT_FOUND: &str = "not_found NOT_FOUND";
 
@@ -45,6 +46,16 @@ impl<'a> Oracle<'a> {
         }
         assert!(![UNAUTHENTICATED, METHOD_REFUSED].contains(&outcome), "{outcome}, though admitted: {}", about());
         let request = DynamicMessage::deserialize(method.descriptor.input(), &case.body).expect("a request in JSON");
+        let lacks_step_up = rules.lacks_step_up(caller, Some(&request), &now);
+        assert_eq!(
+            outcome == STEP_UP_REQUIRED,
+            lacks_step_up,
+            "{outcome}, by when the password was shown: {}",
+            about()
+        );
+        if lacks_step_up {
+            return;
+        }
         let expected = match rules.served() {
             Some((record, verb)) => Some(served(contract, method, record, verb, caller, &request, place, case, &now)),
             None => refused_on_target(contract, method, rules, caller, &request, place, &now),
@@ -73,7 +84,9 @@ fn served(
     let (record, placement) = match &serve.shape {
         Shape::Get { id } | Shape::Delete { id, .. } => at(rules, place, request, std::slice::from_ref(id)),
         Shape::Update { item, .. } => at(rules, place, request, &[item.clone(), kind.id.clone()]),
-        Shape::List { .. } => known(rules, place, &case.looks_for.as_ref().expect("a list looks for something").1),
+        Shape::List { .. } | Shape::Count { .. } => {
+            known(rules, place, &case.looks_for.as_ref().expect("a list looks for something").1)
+        }
         Shape::Create { item } => {
             let mut next = request.get_field(item).as_message().expect("a record").clone();
             if let (Some(owner), Some(account)) = (&kind.owner, caller.account()) {
@@ -85,8 +98,8 @@ fn served(
     };
     let allows = |verb| rules.allows(verb, caller, &record, &placement, now).is_some();
     match verb {
-        Verb::List if allows(Verb::Get) => "ok, shown",
-        Verb::List => "ok, not shown",
+        Verb::List | Verb::Count if allows(Verb::Get) => "ok, shown",
+        Verb::List | Verb::Count => "ok, not shown",
         Verb::Create if allows(Verb::Create) => "ok",
         Verb::Create => RECORD_REFUSED,
         Verb::Get | Verb::Update | Verb::Delete if !allows(Verb::Get) => NOT_FOUND,

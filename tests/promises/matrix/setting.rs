@@ -24,6 +24,8 @@ pub(super) struct Who {
     pub(super) caller: Option<Caller>,
     /// For a pair of tokens, where it is his own session that he refreshes.
     pub(super) refresh_token: String,
+    /// His session; somebody else's where he has none.
+    pub(super) session_id: String,
 }
 
 /// What lies in one org.
@@ -96,9 +98,20 @@ async fn people(server: &TestServer, world: &World, owner: &Person) -> Vec<Who> 
     north.admin.call("sys.account.v1.AccountService/DisableAccount", body).await.ok();
     let revoked = server.log_in(&north.admin.email).await;
     revoked.call("sys.account.v1.AuthService/Logout", json!({})).await.ok();
+    let unproven = managed(server, north, "unproven.north@example.org", "ADMIN", "").await;
     server.advance_s(-2 * ACCESS_TOKEN_S);
     let expired = server.log_in(&north.admin.email).await;
+    let unproven = server.log_in(&unproven.email).await;
     server.advance_s(2 * ACCESS_TOKEN_S);
+    // Alive, with a password that was shown too long ago.
+    let refresh = json!({"refreshToken": unproven.refresh_token});
+    let unproven =
+        server.person(&unproven.email, &server.call("sys.account.v1.AuthService/Refresh", refresh).await.ok());
+    let now = server.now_unix_s();
+    let alive = |name, person: &Person, holds| {
+        let who = alive(name, person, holds);
+        Who { caller: who.caller.map(|caller| caller.proven_at(now)), ..who }
+    };
     vec![
         Who { caller: Some(Caller::anonymous()), client: server.client(), ..dead("anonymous", &spare) },
         dead("disabled", &disabled),
@@ -108,6 +121,7 @@ async fn people(server: &TestServer, world: &World, owner: &Person) -> Vec<Who> 
         alive("guest@org", &north.guest, Some((Role::Guest, whole))),
         alive("user@org", &north.user, Some((Role::User, whole))),
         alive("admin@org", &north.admin, Some((Role::Admin, whole))),
+        self::alive("admin@org-unproven", &unproven, Some((Role::Admin, whole))),
         alive("guest@project", &north.project_guest, Some((Role::Guest, first))),
         alive("user@project", &north.project_user, Some((Role::User, first))),
         alive("admin@project", &north.project_admin, Some((Role::Admin, first))),
@@ -118,7 +132,8 @@ async fn people(server: &TestServer, world: &World, owner: &Person) -> Vec<Who> 
 }
 
 fn dead(name: &'static str, person: &Person) -> Who {
-    Who { name, client: person.client.clone(), caller: None, refresh_token: person.refresh_token.clone() }
+    let (client, refresh_token) = (person.client.clone(), person.refresh_token.clone());
+    Who { name, client, caller: None, refresh_token, session_id: person.session_id.clone() }
 }
 
 fn alive(name: &'static str, person: &Person, holds: Option<(Role, BindingScope)>) -> Who {

@@ -14,6 +14,7 @@ use std::{
 use sys_account::{AccountModule, Settings, bootstrap};
 use sys_core::{
     clock::Clock,
+    countries::Countries,
     gate::Source,
     host::LoadedModule,
     monitor::{self, Monitor},
@@ -33,10 +34,19 @@ pub(crate) struct Server {
     pub(crate) monitor: Monitor,
     pub(crate) entropy: Arc<dyn Entropy>,
     account: Arc<LoadedModule>,
-    clock: Arc<AtomicI64>,
+    /// Seconds by which its clock is ahead, or where it stands.
+    hand: Arc<AtomicI64>,
     mails: Arc<Mutex<Vec<Mail>>>,
     source: IpAddr,
-    _files: tempfile::TempDir,
+    remains: Remains,
+}
+
+/// What is left of a server that has stopped.
+struct Remains {
+    files: tempfile::TempDir,
+    engine: MemoryEngine,
+    settings: Settings,
+    clock: Clock,
 }
 
 /// What a call came to: the answer, or the code and reason of its refusal.
@@ -51,25 +61,59 @@ pub(crate) struct Person {
     pub(crate) refresh: String,
 }
 
+impl Remains {
+    fn none(settings: Settings, clock: Clock) -> Self {
+        Self { files: tempfile::tempdir().unwrap(), engine: MemoryEngine::new(), settings, clock }
+    }
+}
+
 impl Server {
     pub(crate) async fn new() -> Self {
         Self::with(Settings { server: "http://127.0.0.1:8443".to_owned(), accounts_found_orgs: true }).await
     }
 
     pub(crate) async fn with(settings: Settings) -> Self {
-        let files = tempfile::tempdir().unwrap();
+        let hand = Arc::new(AtomicI64::new(0));
+        let clock = Clock::Shifted(hand.clone());
+        Self::start(Remains::none(settings, clock), hand).await
+    }
+
+    /// A server whose clock stands at this time, in Unix seconds, until it is moved.
+    pub(crate) async fn at(unix_s: i64) -> Self {
+        let settings = Settings { server: "http://127.0.0.1:8443".to_owned(), accounts_found_orgs: true };
+        let hand = Arc::new(AtomicI64::new(unix_s));
+        let clock = Clock::Manual(hand.clone());
+        Self::start(Remains::none(settings, clock), hand).await
+    }
+
+    /// Stops, and starts again on what it left.
+    pub(crate) async fn restart(self) -> Self {
+        self.monitor.stop().await;
+        Self::start(self.remains, self.hand).await
+    }
+
+    async fn start(remains: Remains, hand: Arc<AtomicI64>) -> Self {
+        let Remains { files, engine, settings, clock } = &remains;
         let entropy: Arc<dyn Entropy> = Arc::new(SystemEntropy::default());
         let unsealer = Unsealer::DangerKeyFile(files.path().join("danger"));
-        let keyring = Keyring::create(&files.path().join("keys"), &unsealer, entropy.clone()).unwrap();
-        let store = Store::open(AnyEngine::Memory(MemoryEngine::new()), keyring, entropy.clone()).await.unwrap();
-        let clock = Arc::new(AtomicI64::new(0));
+        let keys = files.path().join("keys");
+        let keyring = match keys.exists() {
+            true => Keyring::open(&keys, &unsealer, entropy.clone()).unwrap(),
+            false => Keyring::create(&keys, &unsealer, entropy.clone()).unwrap(),
+        };
+        let store = Store::open(AnyEngine::Memory(engine.clone()), keyring, entropy.clone()).await.unwrap();
         let settings_of_core = monitor::Settings {
             issuer: settings.server.clone(),
-            rates: Rates { sign_in_per_minute: NonZeroU32::new(10_000).unwrap(), ..Rates::default() },
-            clock: Clock::Shifted(clock.clone()),
+            rates: Rates {
+                sign_in_per_minute: NonZeroU32::new(10_000).unwrap(),
+                danger_nothing_else: true,
+                ..Rates::default()
+            },
+            clock: clock.clone(),
+            countries: Arc::new(Countries::parse("198.51.100.0,198.51.100.255,CH").unwrap()),
         };
         let mut monitor = Monitor::start(store.clone(), settings_of_core).await.unwrap();
-        let module = AccountModule::new(monitor.identity().clone(), settings).unwrap();
+        let module = AccountModule::new(monitor.identity().clone(), monitor.audit().clone(), settings.clone()).unwrap();
         let account = monitor.host().load(module).await.unwrap();
         let table = |name: &str| account.tables().by_name(name).unwrap().clone();
         store.set_directory(table("sys.account.v1.Org"), table("sys.account.v1.Project")).unwrap();
@@ -80,7 +124,7 @@ impl Server {
             Box::pin(async { Ok(()) })
         }));
         let source = IpAddr::V4(Ipv4Addr::LOCALHOST);
-        Self { monitor, entropy, account, clock, mails, source, _files: files }
+        Self { monitor, entropy, account, hand, mails, source, remains }
     }
 
     /// Calls from now on come from there.
@@ -90,7 +134,7 @@ impl Server {
 
     /// Time passes.
     pub(crate) fn wait_s(&self, seconds: i64) {
-        self.clock.fetch_add(seconds, Ordering::Relaxed);
+        self.hand.fetch_add(seconds, Ordering::Relaxed);
     }
 
     pub(crate) async fn call(&self, who: Option<&Person>, method: &str, request: Value) -> Answer {
@@ -207,7 +251,7 @@ impl Server {
     pub(crate) async fn import(&self, text: &str) -> bootstrap::Imported {
         let file = bootstrap::file::read(text).unwrap_or_else(|problems| panic!("{problems:?}"));
         let identity = self.monitor.identity();
-        let prepared = bootstrap::prepare(file, identity, &*self.entropy).await.unwrap();
+        let prepared = bootstrap::prepare(file, identity, &*self.entropy, || ()).await.unwrap();
         let imported = self.monitor.danger_as_server(async |open| {
             let importer = identity.danger_import(open, self.account.tables(), &*self.entropy);
             bootstrap::import(importer, &prepared, "http://127.0.0.1:8443").await

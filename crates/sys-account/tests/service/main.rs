@@ -13,4 +13,6 @@ mod harness;
 mod import;
 mod memberships;
 mod orgs;
+mod sessions;
 mod sign_in;
+mod tokens;

@@ -33,7 +33,7 @@ fn a_module_without_code_has_all_its_commands() {
     let command = command(&tree);
     command.clone().debug_assert();
     let verbs: Vec<&str> = find(&command, &["note"]).get_subcommands().map(Command::get_name).collect();
-    assert_eq!(verbs, ["create", "delete", "get", "list", "update"]);
+    assert_eq!(verbs, ["count", "create", "delete", "get", "list", "update"]);
 }
 
 #[test]
@@ -42,6 +42,7 @@ fn flags_are_the_fields_that_a_caller_may_write() {
     let flags = |verb: &str| flags(find(&command, &["note", verb]));
     assert_eq!(flags("create"), ["org-id", "project-id", "title", "published", "draft"]);
     assert_eq!(flags("get"), [""; 0]);
+    assert_eq!(flags("count"), ["org-id", "project-id", "filter"]);
     assert_eq!(flags("list"), ["org-id", "project-id", "filter", "order-by", "page-size", "page-token", "all"]);
     assert_eq!(flags("update"), ["title", "published", "draft", "etag", "clear"]);
     assert_eq!(flags("delete"), ["etag"]);
@@ -106,10 +107,20 @@ fn the_projects_own_contract_has_the_commands_that_the_tour_shows() {
     }
     assert!(help(&tree, &["org", "list"]).contains("\n  sys org list --all --output json"));
     // These hand out or take tokens: they have commands of their own, or none.
-    for verb in ["login", "refresh", "logout", "setup", "who-am-i"] {
+    for verb in ["login", "refresh", "logout", "setup", "step-up", "who-am-i"] {
         assert!(tree.verb("auth", verb).is_none(), "sys auth {verb}");
     }
     assert!(tree.verb("auth", "register").is_some());
+    // What a token alone is not enough for takes the password aside, and nothing else does.
+    let command = command(&tree);
+    let takes =
+        |noun: &str, verb: &str| flags(find(&command, &[noun, verb])).iter().any(|flag| flag == "password-stdin");
+    for (noun, verb) in
+        [("account", "delete"), ("org", "delete"), ("session", "revoke-all"), ("membership", "assign-role")]
+    {
+        assert!(takes(noun, verb), "{noun} {verb}");
+    }
+    assert!(!takes("org", "update") && !takes("session", "list") && !takes("session", "revoke"));
 }
 
 #[test]
@@ -117,7 +128,7 @@ fn nouns_verbs_flags_and_values_complete() {
     let tree = notes();
     assert_eq!(completed(&tree, "no"), ["note"]);
     assert_eq!(completed(&tree, "lo"), ["login", "logout"]);
-    assert_eq!(completed(&tree, "note "), ["create", "delete", "get", "list", "update"]);
+    assert_eq!(completed(&tree, "note "), ["count", "create", "delete", "get", "list", "update"]);
     assert_eq!(completed(&tree, "note l"), ["list"]);
     assert_eq!(completed(&tree, "note create --p"), ["--project-id", "--published"]);
     assert_eq!(completed(&tree, "note --server http://a create --t"), ["--title"]);

@@ -1,7 +1,13 @@
 //! What command lines send: hoisted records, masks, ids, pages.
 
-use super::{notes, sent};
+use super::{command, notes, sent, served};
+use crate::{
+    command_tree::Tree,
+    request::RequestError,
+    secret::{SecretError, Secrets},
+};
 use serde_json::json;
+use zeroize::Zeroizing;
 
 #[test]
 fn create_sends_the_record_of_its_flags() {
@@ -79,4 +85,29 @@ fn what_excludes_each_other_or_is_no_value_is_refused_before_anything_is_sent() 
         let error = sent(&tree, words).expect_err("refused");
         assert!(error.contains(expect), "{error}");
     }
+}
+
+#[test]
+fn a_password_that_is_being_chosen_is_typed_twice_and_one_that_is_shown_once() {
+    /// Somebody at a terminal.
+    struct Typed(Vec<&'static str>);
+    impl Secrets for Typed {
+        fn read(&mut self, _: &str, _: bool) -> Result<Option<Zeroizing<String>>, SecretError> {
+            Ok(Some(Zeroizing::new(self.0.remove(0).to_owned())))
+        }
+    }
+    let text = "syntax = \"proto3\"; package demo.v1; import \"sys/policy/v1/policy.proto\";
+        service DoorService { rpc Lock(LockRequest) returns (LockRequest) { option (sys.policy.v1.method_allow) = { signed_in: true }; } }
+        message LockRequest { string password = 1; string new_password = 2; }";
+    let tree = Tree::of(&[served("demo", "demo/v1/door.proto", text)]);
+    let verb = tree.verb("door", "lock").expect("the method");
+    let lock = |typed: &[&'static str]| {
+        let matches = command(&tree).try_get_matches_from(["sys", "door", "lock"]).expect("parsed");
+        let matches = matches.subcommand().and_then(|(_, door)| door.subcommand()).expect("a verb").1.clone();
+        verb.request(&matches, &mut Typed(typed.to_vec()))
+    };
+    let request = lock(&["old", "new", "new"]).expect("a request");
+    let field = |name: &str| request.get_field_by_name(name).and_then(|value| value.as_str().map(str::to_owned));
+    assert_eq!((field("password"), field("new_password")), (Some("old".to_owned()), Some("new".to_owned())));
+    assert!(matches!(lock(&["old", "new", "mew"]), Err(RequestError::Secret(SecretError::Differ))));
 }

@@ -6,6 +6,7 @@
     reason = "clippy.toml exempts test functions, not what they share"
 )]
 
+mod audit;
 mod server;
 
 use serde_json::{Value as Json, json};
@@ -87,6 +88,26 @@ impl Ran {
 }
 
 #[test]
+fn a_command_that_needs_the_password_again_takes_it_aside_and_goes_on() {
+    let server = Server::start();
+    let sys = Sys::logged_in(&server);
+    server.add_note("guarded");
+    // Nobody to ask: the server's refusal says what to do.
+    let refused = sys.run(&["note", "delete", "guarded"]);
+    refused.fails(4, "PERMISSION_DENIED / STEP_UP_REQUIRED");
+    assert!(refused.err.contains("what to do: show it again"), "{refused:?}");
+    let delete = ["note", "delete", "guarded", "--password-stdin"];
+    sys.run_with_input(&delete, "wrong\n").fails(4, "PERMISSION_DENIED");
+    sys.run_with_input(&delete, "\n").fails(2, "standard input holds no line");
+    assert_eq!(sys.run(&["note", "get", "guarded"]).json()["id"], json!("guarded"), "nothing happened so far");
+    assert_eq!(sys.run_with_input(&delete, "right\n").json(), json!({}));
+    sys.run(&["note", "get", "guarded"]).fails(5, "NOT_FOUND");
+    // Where it is not asked for, nothing is read.
+    server.add_note("other");
+    assert_eq!(sys.run(&["note", "delete", "other", "--password-stdin"]).json(), json!({}));
+}
+
+#[test]
 fn people_log_in_work_and_log_out() {
     let server = Server::start();
     let sys = Sys::logged_in(&server);
@@ -134,7 +155,9 @@ fn a_list_is_read_page_by_page_or_whole() {
     assert_eq!((titles(&page), &page["next_page_token"]), (vec!["a".to_owned(), "b".to_owned()], &json!("2")));
     let page = sys.run(&[&list[..], &["--page-token", "2"]].concat()).json();
     assert_eq!(titles(&page), ["c", "d"]);
-    let all = sys.run(&[&list[..], &["--all"]].concat()).json();
+    let all = sys.run(&[&list[..], &["--all"]].concat());
+    assert_eq!(all.err, "", "how far it has come is for people at a terminal");
+    let all = all.json();
     assert_eq!((titles(&all).concat(), &all["next_page_token"]), ("abcde".to_owned(), &json!("")));
     let table = sys.run(&[&list[..], &["--output", "table"]].concat());
     assert!(table.out.starts_with("ID      TITLE  "), "{table:?}");
@@ -162,6 +185,30 @@ fn errors_say_code_reason_field_and_what_to_do_with_an_exit_code_each() {
     sys.run(&["note", "get", "x", "--server", "https://localhost"]).fails(2, "needs TLS");
     sys.run(&["note", "get", "x", "--server", "http://127.0.0.1:1"])
         .fails(7, "no server answers at http://127.0.0.1:1");
+}
+
+#[test]
+fn a_reason_has_a_page_that_is_shown_offline() {
+    let page = Sys::new().run(&["explain", "NOT_FOUND"]);
+    assert!(page.exit == 0 && page.out.starts_with("# NOT_FOUND\n"), "{page:?}");
+    Sys::new().run(&["explain", "NOT_FUOND"]).fails(2, "did you mean `NOT_FOUND`?");
+}
+
+#[test]
+fn manual_pages_are_of_all_commands_that_are_known() {
+    let server = Server::start();
+    let (sys, nobody) = (Sys::logged_in(&server), Sys::new());
+    let page = sys.run(&["man", "note", "list"]);
+    assert!(page.exit == 0 && page.out.contains(".SH NAME") && page.out.contains("\\-\\-all"), "{page:?}");
+    assert!(nobody.run(&["man", "login"]).out.contains("\\-\\-email"));
+    nobody.run(&["man", "note"]).fails(2, "there is no command `note` here");
+    let dir = tempfile::tempdir().expect("a folder");
+    let name = dir.path().to_str().expect("UTF-8");
+    assert_eq!(sys.run(&["man", "--dir", name]).exit, 0);
+    for file in ["sys.1", "sys-login.1", "sys-note-list.1"] {
+        let page = std::fs::read_to_string(dir.path().join(file)).unwrap_or_else(|error| panic!("{file}: {error}"));
+        assert!(page.contains(".SH SYNOPSIS"), "{file}: {page}");
+    }
 }
 
 #[test]
@@ -289,7 +336,7 @@ fn shells_complete_nouns_verbs_and_flags() {
             }
         };
         check("sys no", &["note"]);
-        check("sys note ", &["create", "delete", "get", "list", "update"]);
+        check("sys note ", &["count", "create", "delete", "get", "list", "update"]);
         check("sys note create --p", &["--project-id", "--published"]);
         check(&format!("sys note --server {} li", server.url), &["list"]);
         check("sys logi", &["login"]);

@@ -1,6 +1,7 @@
 //! A server of notes in memory, with the wire's framing and nothing of the real one's rules: what a client needs to be
 //! seen by.
 
+use super::audit::Log;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Request, Response};
 use http_body_util::{BodyExt, Full};
@@ -11,11 +12,11 @@ use serde_json::{Value as Json, json};
 use std::{
     collections::BTreeMap,
     convert::Infallible,
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, MutexGuard},
 };
 use sys_client::{
     Code,
-    auth::{self, Binding, LoginRequest, SetupRequest, TokenPair, WhoAmI},
+    auth::{self, Binding, LoginRequest, SetupRequest, StepUpRequest, TokenPair, WhoAmI},
     descriptors::GET_DESCRIPTORS,
 };
 use sys_contract::{Origin, SourceFile};
@@ -36,17 +37,28 @@ struct Notes {
     pool: DescriptorPool,
     records: Mutex<Vec<Json>>,
     ended: Mutex<bool>,
+    /// The audit log of an org; without one there is no AuditService.
+    log: Mutex<Option<Log>>,
+    /// Whether somebody has shown his password again.
+    proven: Mutex<bool>,
 }
 
-/// A refusal: its code, the field at fault, what to do.
+/// A refusal: its code, the field at fault, what to do. Without a field, what to do is to show the password again.
 struct No(Code, Option<&'static str>, Option<&'static str>);
 
 impl Server {
     pub(crate) fn start() -> Self {
         let text = include_str!("../../../../modules/mod-notes/notes/v1/notes.proto");
-        let source = SourceFile { path: "notes/v1/notes.proto".to_owned(), text: text.to_owned() };
+        let text = text.replace("{serve: DELETE}", "{serve: DELETE step_up: {}}");
+        let source = SourceFile { path: "notes/v1/notes.proto".to_owned(), text };
         let contract = sys_contract::load("mod-notes", Origin::Uploaded, &[source]).expect("a contract");
-        let notes = Arc::new(Notes { pool: contract.pool, records: Mutex::default(), ended: Mutex::default() });
+        let notes = Arc::new(Notes {
+            pool: contract.pool,
+            records: Mutex::default(),
+            ended: Mutex::default(),
+            proven: Mutex::default(),
+            log: Mutex::default(),
+        });
         let runtime = tokio::runtime::Runtime::new().expect("a runtime");
         let bind = Bind {
             addr: "127.0.0.1:0".parse().expect("an address"),
@@ -63,6 +75,10 @@ impl Server {
 
     pub(crate) fn end_sessions(&self) {
         *self.notes.ended.lock().expect("no poison") = true;
+    }
+
+    pub(crate) fn log(&self) -> MutexGuard<'_, Option<Log>> {
+        self.notes.log.lock().expect("no poison")
     }
 
     pub(crate) fn add_note(&self, title: &str) {
@@ -85,8 +101,22 @@ impl Notes {
             _ if !known => Err(unknown),
             (auth::WHO_AM_I, _) => Ok(who().encode_to_vec()),
             (auth::LOGOUT, _) => Ok(Vec::new()),
+            (auth::STEP_UP, _) => self.step_up(message),
+            _ if path.starts_with("sys.account.v1.AuditService/") => {
+                let method = path.rsplit('/').next().unwrap_or_default();
+                let log = self.log.lock().expect("no poison");
+                log.as_ref().and_then(|log| log.answer(method, message)).ok_or(No(Code::Unimplemented, None, None))
+            }
             _ => self.note(path.rsplit('/').next().unwrap_or_default(), message),
         }
+    }
+
+    fn step_up(&self, message: &[u8]) -> Result<Vec<u8>, No> {
+        if StepUpRequest::decode(message).expect("a password").password != "right" {
+            return Err(No(Code::PermissionDenied, None, None));
+        }
+        *self.proven.lock().expect("no poison") = true;
+        Ok(Vec::new())
     }
 
     /// One set for each module: one that everybody sees, and the notes for those who are known.
@@ -108,7 +138,7 @@ impl Notes {
             "ListNotes" => list(&records, &request_json),
             "GetNote" => found(&mut records, &request_json["id"])?.clone(),
             "UpdateNote" => update(&mut records, &request_json)?,
-            _ => delete(&mut records, &request_json["id"])?,
+            _ => delete(&mut records, &request_json["id"], *self.proven.lock().expect("no poison"))?,
         };
         Ok(DynamicMessage::deserialize(method.output(), answer).expect("an answer").encode_to_vec())
     }
@@ -146,7 +176,10 @@ fn update(records: &mut [Json], request: &Json) -> Result<Json, No> {
     Ok(note.clone())
 }
 
-fn delete(records: &mut Vec<Json>, id: &Json) -> Result<Json, No> {
+fn delete(records: &mut Vec<Json>, id: &Json, proven: bool) -> Result<Json, No> {
+    if id == "guarded" && !proven {
+        return Err(No(Code::PermissionDenied, None, Some("show it again")));
+    }
     let refusals = BTreeMap::from([
         ("forbidden", Code::PermissionDenied),
         ("changed", Code::Aborted),
@@ -219,6 +252,11 @@ impl No {
         let any =
             |name: &str, value: Vec<u8>| prost_types::Any { type_url: format!("type.googleapis.com/{name}"), value };
         let mut details = Vec::new();
+        if let (None, Some(help)) = (self.1, self.2) {
+            let metadata = BTreeMap::from([("help".to_owned(), help.to_owned())]);
+            let info = ErrorInfo { reason: "STEP_UP_REQUIRED".to_owned(), domain: "sys".to_owned(), metadata };
+            details.push(any("google.rpc.ErrorInfo", info.encode_to_vec()));
+        }
         if let Some(field) = self.1 {
             let wrong = BadField { field: field.to_owned(), description: "is empty".to_owned() };
             details.push(any("google.rpc.BadRequest", BadRequest { fields: vec![wrong] }.encode_to_vec()));

@@ -63,6 +63,10 @@ fn is_personal(field: &FieldDescriptor) -> bool {
     matches!(field.kind(), Kind::String | Kind::Bytes | Kind::Message(_))
 }
 
+fn is_time(message: &str) -> bool {
+    matches!(message, "google.protobuf.Timestamp" | "google.protobuf.Duration")
+}
+
 struct FieldIndex<'a> {
     reader: &'a mut Reader,
     descriptor: &'a FieldDescriptor,
@@ -77,17 +81,23 @@ impl FieldIndex<'_> {
         if self.policy.within != 0 && written != Ok(options::Index::Unique) {
             self.refuse("`within` stands without `index: UNIQUE`", "add `index: UNIQUE`, or leave `within` out");
         }
+        if self.policy.visible && written != Ok(options::Index::Ordered) {
+            self.refuse(
+                "`visible` stands without `index: ORDERED`",
+                "leave `visible` out: nothing of this field shows",
+            );
+        }
         let index = match written {
             Ok(options::Index::Unspecified) => return None,
             Ok(options::Index::Equal) => Index::Equal,
             Ok(options::Index::Unique) => Index::Unique { within: self.within()? },
             Ok(options::Index::Search) => Index::Search,
             Ok(options::Index::Ordered) => {
-                self.refuse("ORDERED indexes are not supported yet", "write EQUAL, or order in memory");
-                return None;
+                self.check_shown();
+                Index::Ordered
             }
             Err(_) => {
-                self.refuse("this index does not exist", "write EQUAL, UNIQUE or SEARCH");
+                self.refuse("this index does not exist", "write EQUAL, UNIQUE, SEARCH or ORDERED");
                 return None;
             }
         };
@@ -131,6 +141,22 @@ impl FieldIndex<'_> {
         Some(within)
     }
 
+    /// An index that keeps order keeps the values themselves, for whoever reads the disk.
+    fn check_shown(&mut self) {
+        let personal = self.policy.personal.unwrap_or(is_personal(self.descriptor));
+        if personal && !self.policy.visible {
+            let what =
+                format!("ORDERED shows the values of `{}` on disk, and they are personal", self.descriptor.name());
+            let instead = "write `personal: false` if they say nothing about a person, `visible: true` if they may be \
+                           seen all the same, or leave the index out: up to 10,000 records are ordered without one";
+            self.refuse(what, instead);
+        }
+        if !self.policy.read.is_empty() {
+            let what = format!("ORDERED stands on `{}`, which not everybody may read", self.descriptor.name());
+            self.refuse(what, "leave the index out: it could order nothing for anybody");
+        }
+    }
+
     fn check_type(&mut self, index: Index) {
         let field = self.descriptor;
         if matches!(field.name(), "id" | "etag") {
@@ -141,12 +167,16 @@ impl FieldIndex<'_> {
         let singular = !field.is_list() && !field.is_map();
         let fits = match (index, field.kind()) {
             (Index::Search, kind) => kind == Kind::String,
+            (Index::Ordered, Kind::Bytes) => false,
+            (Index::Ordered, Kind::Message(message)) => is_time(message.full_name()),
+            (Index::Ordered, _) => true,
             (_, Kind::Float | Kind::Double | Kind::Message(_)) => false,
             (_, _) => true,
         };
         if !(singular && fits) {
             let (name, kinds) = match index {
                 Index::Search => ("SEARCH", "one string"),
+                Index::Ordered => ("ORDERED", "one string, bool, number, enum, Timestamp or Duration"),
                 Index::Equal => ("EQUAL", "one string, bytes, bool, integer or enum"),
                 Index::Unique { .. } => ("UNIQUE", "one string, bytes, bool, integer or enum"),
             };

@@ -108,6 +108,9 @@ impl Reading<'_> {
                 Ok(options::Verb::List) => {
                     self.refuse("this grant names LIST", "write GET: a list shows what GET allows")
                 }
+                Ok(options::Verb::Count) => {
+                    self.refuse("this grant names COUNT", "write GET: a count says what GET allows")
+                }
                 Ok(options::Verb::Unspecified) | Err(_) => {
                     self.refuse("this grant names a verb that does not exist", "write GET, CREATE, UPDATE or DELETE");
                 }
@@ -251,6 +254,6 @@ fn record_verb(verb: i32) -> Option<Verb> {
         options::Verb::Create => Some(Verb::Create),
         options::Verb::Update => Some(Verb::Update),
         options::Verb::Delete => Some(Verb::Delete),
-        options::Verb::Unspecified | options::Verb::List => None,
+        options::Verb::Unspecified | options::Verb::List | options::Verb::Count => None,
     }
 }

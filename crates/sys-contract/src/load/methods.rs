@@ -8,13 +8,16 @@ use super::{
     shapes,
 };
 use crate::{
-    model::{Access, Grant, Home, Method, Serve, Service, Target, Verb},
+    model::{Access, Grant, Home, Method, Rate, Serve, Service, StepUp, Target, Verb},
     names::{self, RESERVED_NOUNS},
     options::{self, path},
     problem::Place,
 };
 use prost_reflect::{FieldDescriptor, Kind, MethodDescriptor, ServiceDescriptor};
-use std::collections::{HashMap, HashSet};
+use std::{
+    collections::{HashMap, HashSet},
+    num::NonZeroU32,
+};
 
 /// A request's bound where the contract sets none: 64 KiB.
 pub const DEFAULT_REQUEST_BYTES: u32 = 64 * 1024;
@@ -24,6 +27,8 @@ pub const MAX_REQUEST_BYTES: u32 = 16 * 1024 * 1024;
 pub const DEFAULT_DEADLINE_MS: u32 = 10_000;
 /// The highest that a contract may set: 60 s. A call holds a snapshot of the store for so long.
 pub const MAX_DEADLINE_MS: u32 = 60_000;
+/// The highest rate that a contract may set: a thousand calls a second, which is as good as none.
+pub const MAX_CALLS_PER_MINUTE: u32 = 60_000;
 
 /// Reads all services of the module's files.
 pub(super) fn read(reader: &mut Reader, records: &Records) -> Vec<Service> {
@@ -128,8 +133,9 @@ impl Reading<'_> {
             Ok(options::Verb::Create) => Some(Verb::Create),
             Ok(options::Verb::Update) => Some(Verb::Update),
             Ok(options::Verb::Delete) => Some(Verb::Delete),
+            Ok(options::Verb::Count) => Some(Verb::Count),
             Err(_) => {
-                self.refuse("this is no verb to serve", "write GET, LIST, CREATE, UPDATE or DELETE");
+                self.refuse("this is no verb to serve", "write GET, LIST, COUNT, CREATE, UPDATE or DELETE");
                 None
             }
         };
@@ -145,6 +151,8 @@ impl Reading<'_> {
             None if policy.serve != 0 => (None, Handled::default()),
             None => (None, self.handled(&policy, &written)),
         };
+        let step_up = self.step_up(&policy, serve.as_ref(), &handled);
+        let rate = policy.rate.and_then(|rate| self.rate(rate));
         Method {
             path: format!("{}/{}", method.parent_service().full_name(), method.name()),
             verb_name: names::verb(method.name(), noun),
@@ -157,6 +165,8 @@ impl Reading<'_> {
             allow: handled.allow,
             audit_full: policy.audit == i32::from(options::Audit::Full),
             sign_in: policy.sign_in,
+            step_up,
+            rate,
             max_request_bytes: max,
             deadline_ms: deadline,
             place: self.place,
@@ -196,6 +206,45 @@ impl Reading<'_> {
             self.refuse(format!("no grant of `{name}` opens {verb}, so nobody can call this"), instead);
         }
         Some(Serve { verb, record, shape })
+    }
+
+    /// A rate of nothing would close the method, which is what leaving out its grants is for.
+    fn rate(&mut self, written: options::Rate) -> Option<Rate> {
+        let place = self.at(&[path::METHOD_OPTIONS, path::METHOD]);
+        let Some(per_minute) = NonZeroU32::new(written.per_minute) else {
+            let instead = "write how many calls one caller may make in a minute, such as `rate: {per_minute: 60}`";
+            self.reader.refuse(&place, "`rate` without `per_minute` lets nobody call", instead);
+            return None;
+        };
+        for (name, written) in [("per_minute", written.per_minute), ("burst", written.burst)] {
+            if written > MAX_CALLS_PER_MINUTE {
+                let what = format!("`rate`: `{name}: {written}` is more than any caller makes");
+                self.reader.refuse(&place, what, format!("write at most {MAX_CALLS_PER_MINUTE}, or leave `rate` out"));
+            }
+        }
+        Some(Rate { per_minute, burst: NonZeroU32::new(written.burst).unwrap_or(per_minute) })
+    }
+
+    /// A fresh password can be asked of an account alone.
+    fn step_up(&mut self, policy: &options::MethodPolicy, serve: Option<&Serve>, handled: &Handled) -> Option<StepUp> {
+        let written = policy.step_up.as_ref()?;
+        let place = self.at(&[path::METHOD_OPTIONS, path::METHOD]);
+        let public = match serve.and_then(|serve| Some((self.records.get(serve.record)?, serve.verb))) {
+            Some((record, verb)) => {
+                record.allow.iter().any(|grant| grant.public && grant.verbs.contains(&verb.granted_as()))
+            }
+            None => handled.allow.iter().any(|grant| grant.public),
+        };
+        if public {
+            let instead = "grant it to accounts (`signed_in`, `member`, `owner` or a role), or leave `step_up` out";
+            self.reader.refuse(
+                &place,
+                "`step_up` on what anybody may call: who has no account has no password",
+                instead,
+            );
+        }
+        let unless = Some(written.unless.clone()).filter(|unless| !unless.is_empty());
+        Some(StepUp { unless, place })
     }
 
     fn handled(&mut self, policy: &options::MethodPolicy, allow: &[options::Grant]) -> Handled {
@@ -276,9 +325,9 @@ impl Reading<'_> {
                 "CREATE" => Some(Verb::Create),
                 "UPDATE" => Some(Verb::Update),
                 "DELETE" => Some(Verb::Delete),
-                "LIST" => {
-                    let what = format!("`{option}`: `{text}` names LIST");
-                    self.reader.refuse(&place, what, "write GET: a list shows what GET allows");
+                "LIST" | "COUNT" => {
+                    let what = format!("`{option}`: `{text}` names {verb}");
+                    self.reader.refuse(&place, what, "write GET: lists and counts show what GET allows");
                     None
                 }
                 _ => {
@@ -321,7 +370,7 @@ struct Handled {
 /// The verb that a grant must open for this one, as it is written.
 fn grant_verb(verb: Verb) -> &'static str {
     match verb {
-        Verb::Get | Verb::List => "GET",
+        Verb::Get | Verb::List | Verb::Count => "GET",
         Verb::Create => "CREATE",
         Verb::Update => "UPDATE",
         Verb::Delete => "DELETE",

@@ -43,6 +43,20 @@ impl Records {
         self.known.get(full_name).copied()
     }
 
+    /// The record of a package whose name has this plural.
+    pub(super) fn find_plural(&self, package: &str, plural: &str) -> Option<Known> {
+        let is_meant = |full_name: &str| {
+            let name = full_name.strip_prefix(package).and_then(|rest| rest.strip_prefix('.'));
+            name.is_some_and(|name| names::plural_of(name) == plural)
+        };
+        // Of two such names the first: which one must not depend on the order of a map.
+        self.known
+            .iter()
+            .filter(|(full_name, _)| is_meant(full_name))
+            .min_by_key(|(name, _)| *name)
+            .map(|(_, known)| *known)
+    }
+
     pub(super) fn get(&self, index: usize) -> Option<&Record> {
         self.loaded.get(index)
     }
@@ -358,6 +372,5 @@ pub(super) fn is_plain_text(field: &FieldDescriptor) -> bool {
 
 /// Whether some grant of the record opens the verb.
 pub(super) fn opens(record: &Record, verb: Verb) -> bool {
-    let verb = if verb == Verb::List { Verb::Get } else { verb };
-    record.allow.iter().any(|grant| grant.verbs.contains(&verb))
+    record.allow.iter().any(|grant| grant.verbs.contains(&verb.granted_as()))
 }

@@ -36,6 +36,7 @@ impl<'a> Reading<'a> {
         match verb {
             Verb::Get => self.get(),
             Verb::List => self.list(),
+            Verb::Count => self.count(),
             Verb::Create => self.create(),
             Verb::Update => self.update(),
             Verb::Delete => self.delete(),
@@ -145,13 +146,7 @@ impl<'a> Reading<'a> {
         let mut parts = Parts::of(self.method.input());
         let page_size = self.required(&mut parts, "page_size", &Kind::Int32);
         let page_token = self.required(&mut parts, "page_token", &Kind::String);
-        let org = match (served.home, &served.org) {
-            (Home::Org, _) => Some(self.required(&mut parts, "org_id", &Kind::String)?),
-            (Home::Global, Some(_)) => self.optional(&mut parts, "org_id", &Kind::String),
-            (Home::Global, None) => None,
-        };
-        let project = served.project.as_ref().and_then(|_| self.optional(&mut parts, "project_id", &Kind::String));
-        let filter = self.optional(&mut parts, "filter", &Kind::String);
+        let [org, project, filter] = self.which(&mut parts, served)?;
         let order_by = self.optional(&mut parts, "order_by", &Kind::String);
         self.nothing_else(&parts)?;
         complete?;
@@ -166,6 +161,41 @@ impl<'a> Reading<'a> {
             next_page_token: next_page_token?,
         };
         Some((record, shape))
+    }
+
+    /// The answer is a number, so that the method's name says what is counted: `CountNotes`.
+    fn count(&mut self) -> Option<(usize, Shape)> {
+        let package = self.method.parent_file().package_name().to_owned();
+        let counted = self.method.name().strip_prefix("Count").unwrap_or_default();
+        let (record, served) = match self.records.find_plural(&package, counted) {
+            Some(Known::At(index)) => (index, self.records.get(index)?),
+            Some(Known::Refused) => return None,
+            None => {
+                let instead = "call it `Count` and the plural of the record's name: `CountNotes`";
+                self.refuse(format!("`{}` names no records to count", self.method.name()), instead);
+                return None;
+            }
+        };
+        let mut answer = Parts::of(self.method.output());
+        let count = self.required(&mut answer, "count", &Kind::Int64);
+        let complete = self.nothing_else(&answer);
+        let mut parts = Parts::of(self.method.input());
+        let [org, project, filter] = self.which(&mut parts, served)?;
+        self.nothing_else(&parts)?;
+        complete?;
+        Some((record, Shape::Count { org, project, filter, count: count? }))
+    }
+
+    /// The fields that say which records are meant.
+    fn which(&mut self, parts: &mut Parts, served: &Record) -> Option<[Option<FieldDescriptor>; 3]> {
+        let org = match (served.home, &served.org) {
+            (Home::Org, _) => Some(self.required(parts, "org_id", &Kind::String)?),
+            (Home::Global, Some(_)) => self.optional(parts, "org_id", &Kind::String),
+            (Home::Global, None) => None,
+        };
+        let project = served.project.as_ref().and_then(|_| self.optional(parts, "project_id", &Kind::String));
+        let filter = self.optional(parts, "filter", &Kind::String);
+        Some([org, project, filter])
     }
 
     /// The record that the method answers with.

@@ -122,6 +122,7 @@ fn mod_notes_loads_as_the_example_less_its_handler() {
     };
     let mut expected = verbs(&whole);
     assert_eq!(expected.pop(), Some(("publish".to_owned(), None)));
+    expected.insert(3, ("count".to_owned(), Some(Verb::Count)));
     assert_eq!(verbs(&contract), expected);
     let grants = |contract: &Contract| -> Vec<_> {
         record(contract)
@@ -131,6 +132,23 @@ fn mod_notes_loads_as_the_example_less_its_handler() {
             .collect()
     };
     assert_eq!(grants(&contract), grants(&whole));
+}
+
+#[test]
+fn a_fresh_password_is_asked_of_accounts_alone_whoever_serves_the_method() {
+    let served = WHOLE.replace("{ serve: DELETE }", "{ serve: DELETE step_up: {} }");
+    let contract = uploaded(&served).unwrap();
+    let method = contract.services[0].methods.iter().find(|method| method.verb_name == "delete").unwrap();
+    assert!(method.step_up.as_ref().is_some_and(|step_up| step_up.unless.is_none()));
+    let open = |verbs: &str| {
+        served.replace(
+            "{ verbs: [DELETE] role: ADMIN at: PROJECT }",
+            &format!("{{ verbs: [{verbs}] public: true reveals: \"all\" }}"),
+        )
+    };
+    let problems = uploaded(&open("DELETE")).unwrap_err();
+    assert!(problems.to_string().contains("`step_up` on what anybody may call"), "{problems}");
+    uploaded(&open("GET")).unwrap();
 }
 
 #[test]

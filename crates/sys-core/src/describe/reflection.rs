@@ -130,20 +130,32 @@ where
     Box::pin(questions.take(MAX_QUESTIONS).then(move |question| {
         let shown = shown();
         async move {
-            let request = ServerReflectionRequest::decode(question?)
-                .map_err(|_| ConnectError::invalid_argument("not a reflection request"))?;
-            let answer = shown.await?.index.answer(request.question.as_ref());
-            let response = ServerReflectionResponse {
-                valid_host: request.host.clone(),
-                original_request: Some(request),
-                answer: Some(answer),
-            };
-            Ok(EncodedBody::Contiguous(response.encode_to_vec().into()))
+            let request = decode(question?)?;
+            Ok(EncodedBody::Contiguous(shown.await?.index.response(request)))
         }
     }))
 }
 
+fn decode(question: Bytes) -> Result<ServerReflectionRequest, ConnectError> {
+    ServerReflectionRequest::decode(question).map_err(|_| ConnectError::invalid_argument("not a reflection request"))
+}
+
+/// The answer to one question, over these FileDescriptorSets.
+pub(crate) fn answer_question(sets: &[Bytes], question: Bytes) -> Option<Bytes> {
+    let request = decode(question).ok()?;
+    Some(Index::of(sets).ok()?.response(request))
+}
+
 impl Index {
+    /// The answer's bytes. The question goes back with it.
+    fn response(&self, request: ServerReflectionRequest) -> Bytes {
+        let answer = self.answer(request.question.as_ref());
+        let valid_host = request.host.clone();
+        ServerReflectionResponse { valid_host, original_request: Some(request), answer: Some(answer) }
+            .encode_to_vec()
+            .into()
+    }
+
     /// Over these FileDescriptorSets, one for each module.
     pub(super) fn of(sets: &[Bytes]) -> Result<Self, Refusal> {
         let mut index = Self::default();

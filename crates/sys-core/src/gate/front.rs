@@ -1,10 +1,10 @@
 //! Everything up to `admit`, in front of the RPC library: no body is read for a caller whom the method refuses.
 
-use super::{Admitted, Gate, Identified};
+use super::{Admitted, Gate, Identified, load, request};
 use crate::{
-    audit::Leaf,
-    describe,
-    refusal::Refusal,
+    audit, describe,
+    metrics::{CameTo, UnderWay},
+    refusal::{Reason, Refusal},
     wire::{GateDispatcher, no_such_method},
 };
 use bytes::Bytes;
@@ -12,13 +12,26 @@ use connectrpc::{ConnectError, ConnectRpcBody, ConnectRpcService, DeadlinePolicy
 use http::{HeaderMap, Method, Request, Response, StatusCode, Version, header, request::Parts};
 use http_body::Body;
 use http_body_util::{Either, Full};
-use std::{convert::Infallible, fmt, net::IpAddr, pin::Pin, sync::Arc, task::Poll, time::Duration};
+use std::{
+    convert::Infallible,
+    fmt,
+    net::IpAddr,
+    pin::{Pin, pin},
+    sync::Arc,
+    task::Poll,
+    time::{Duration, Instant},
+};
 use sys_policy::Caller;
 use tower::Service;
 
 /// Where a request came from. The listener puts it into the request's extensions; nothing in the request itself is believed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Source(pub IpAddr);
+
+/// When a request arrived, which may be some time before anybody begins with it. The listener puts it into the request's
+/// extensions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Arrival(pub Instant);
 
 /// The keys that verify access tokens, for whoever wants to (RFC 7517).
 const JWKS_PATH: &str = "/.well-known/jwks.json";
@@ -73,21 +86,85 @@ where
         let (gate, mut rpc) = (self.gate.clone(), self.rpc.clone());
         Box::pin(async move {
             let (mut head, body) = request.into_parts();
-            match gate.let_in(&head).await {
-                Ok(LetIn::Call(admitted)) => head.extensions.insert(admitted).map_or((), drop),
-                Ok(LetIn::Description(identified)) => head.extensions.insert(identified).map_or((), drop),
+            let arrived = head.extensions.get::<Arrival>().map_or_else(Instant::now, |arrival| arrival.0);
+            let response = match gate.let_in(&head, arrived).await {
+                Ok(LetIn::Call(admitted)) => call(&gate, &mut rpc, head, body, admitted, arrived).await?,
+                Ok(LetIn::Description(identified)) if is_health(head.uri.path()) => {
+                    match request::check_form(&head, describe::HEALTH_REQUEST_BYTES) {
+                        Ok(()) => {
+                            head.extensions.insert(identified);
+                            rpc.call(Request::from_parts(head, body)).await?
+                        }
+                        Err(refusal) => refuse(refusal, &head, Some(body)).await,
+                    }
+                }
+                Ok(LetIn::Description(identified)) => {
+                    head.extensions.insert(identified);
+                    rpc.call(Request::from_parts(head, body)).await?
+                }
                 Ok(LetIn::Keys) => return Ok(jwks(gate.access.jwks())),
                 Err(refusal) => {
-                    let response = ConnectError::from(refusal).into_http_response(&head.headers);
-                    if head.version < Version::HTTP_2 {
-                        drain(body).await;
-                    }
-                    return Ok(with_status_at_its_end(response));
+                    gate.totals.refused(&refusal);
+                    refuse(refusal, &head, Some(body)).await
                 }
-            }
-            Ok(with_status_at_its_end(rpc.call(Request::from_parts(head, body)).await?))
+            };
+            Ok(with_status_at_its_end(response))
         })
     }
+}
+
+/// A call that was let in: its body, and its answer by the gate behind the RPC library.
+async fn call<B>(
+    gate: &Gate,
+    rpc: &mut ConnectRpcService<GateDispatcher>,
+    mut head: Parts,
+    body: B,
+    admitted: Admitted,
+    arrived: Instant,
+) -> Result<Response<ConnectRpcBody>, Infallible>
+where
+    B: Body<Data = Bytes> + Send + 'static,
+    B::Error: std::error::Error + Send + Sync + 'static,
+{
+    let came_to = admitted.came_to.clone();
+    let _under_way = UnderWay::begin(&admitted.method, arrived, &came_to);
+    let most_bytes = usize::try_from(admitted.method.method().max_request_bytes).unwrap_or(usize::MAX);
+    let refused = |refusal: Refusal| {
+        gate.totals.refused(&refusal);
+        came_to.note::<()>(&Err(refusal.clone()));
+        refusal
+    };
+    if let Err(refusal) = request::check_form(&head, most_bytes) {
+        return Ok(refuse(refused(refusal), &head, Some(body)).await);
+    }
+    let (mut unread, mut held) = (pin!(body), gate.load.hold());
+    let body = match request::read(unread.as_mut(), most_bytes, admitted.deadline, &mut held).await {
+        Ok(body) => body,
+        Err(refusal) => {
+            // Who is slow is not waited for once more.
+            let left = Some(unread).filter(|_| refusal.reason != Reason::Deadline);
+            return Ok(refuse(refused(refusal), &head, left).await);
+        }
+    };
+    // Kept for the form of an answer; the rest goes on to the gate.
+    let form = head.headers.get(header::CONTENT_TYPE).cloned();
+    head.extensions.insert(admitted);
+    let mut response = rpc.call(Request::from_parts(head, Full::new(body))).await?;
+    if !came_to.is_noted() {
+        let refusal = refused(request::refused_by_library(&response, most_bytes));
+        let headers = form.map(|form| (header::CONTENT_TYPE, form)).into_iter().collect();
+        response = ConnectError::from(refusal).into_http_response(&headers);
+    }
+    Ok(response)
+}
+
+/// Answers a request that is refused, with what is left of its body.
+async fn refuse<B: Body<Data = Bytes>>(refusal: Refusal, head: &Parts, body: Option<B>) -> Response<ConnectRpcBody> {
+    let response = request::answer(refusal, head);
+    if let Some(body) = body.filter(|_| head.version < Version::HTTP_2) {
+        drain(body).await;
+    }
+    response
 }
 
 /// The RPC library sends the status of a failed gRPC call in the headers and again, with its details, in the trailers. Clients
@@ -113,7 +190,7 @@ enum LetIn {
 /// Reads what a refused client is still sending, unseen and within bounds. An HTTP/1.1 connection with an unread body is
 /// closed after the answer, and a client in the middle of writing sees the reset instead of the answer.
 async fn drain<B: Body<Data = Bytes>>(body: B) {
-    let mut body = std::pin::pin!(body);
+    let mut body = pin!(body);
     let reading = async {
         let mut left = MAX_DRAINED_BYTES;
         while let Some(Ok(frame)) = std::future::poll_fn(|context| body.as_mut().poll_frame(context)).await {
@@ -135,12 +212,22 @@ fn jwks(keys: String) -> Response<FrontBody> {
 }
 
 impl Gate {
-    /// `throttle source -> identify -> throttle account -> admit`.
-    async fn let_in(&self, head: &Parts) -> Result<LetIn, Refusal> {
+    /// `throttle source -> identify -> throttle account -> admit -> throttle method`.
+    async fn let_in(&self, head: &Parts, arrived: Instant) -> Result<LetIn, Refusal> {
         let source = head.extensions.get::<Source>().map(|source| source.0);
+        if is_health(head.uri.path()) {
+            // Whoever watches over the server must hear from it above all when there is much to do. It costs what a refusal does.
+            return Ok(LetIn::Description(Identified { caller: self.anonymous.clone(), epoch: None, source }));
+        }
         if let Some(source) = source {
             // Of these there may be as many as a network carries: they are counted.
             self.throttle.source(source).inspect_err(|_| self.refusals.count())?;
+        }
+        let deadline = request::deadline(&head.headers, arrived);
+        request::in_time(deadline)?;
+        load::too_late(arrived)?;
+        if self.load.is_full() {
+            return Err(load::overloaded());
         }
         let path = head.uri.path();
         if path == JWKS_PATH && head.method == Method::GET {
@@ -152,7 +239,7 @@ impl Gate {
             return Err(no_such_method());
         }
         let note = |caller: &Caller, refusal: &Refusal| {
-            self.note_refusal(None, caller, Leaf::new(path, caller, &self.clock.now()), refusal);
+            self.note_refusal(None, caller, audit::leaf_of(path, caller, &self.clock.now()), refusal);
         };
         let identified = match bearer(&head.headers) {
             None => Identified { caller: self.anonymous.clone(), epoch: None, source },
@@ -166,13 +253,21 @@ impl Gate {
         };
         let Some(method) = method else { return Ok(LetIn::Description(identified)) };
         self.admit(&method, &identified.caller).inspect_err(|refusal| note(&identified.caller, refusal))?;
-        Ok(LetIn::Call(Admitted { identified, method }))
+        if let Some(rate) = &method.rate {
+            let throttled = self.throttle.method(rate, identified.caller.account(), source);
+            throttled.inspect_err(|refusal| note(&identified.caller, refusal))?;
+        }
+        Ok(LetIn::Call(Admitted { identified, method, came_to: CameTo::default(), deadline }))
     }
+}
+
+fn is_health(path: &str) -> bool {
+    path.strip_prefix('/').is_some_and(|path| path == describe::HEALTH_CHECK)
 }
 
 /// The token of a request, if it has one. A header that is there but is no bearer token, or one of several of which others
 /// might read another, is refused further on, as the empty token.
-fn bearer(headers: &HeaderMap) -> Option<&str> {
+pub(crate) fn bearer(headers: &HeaderMap) -> Option<&str> {
     let mut lines = headers.get_all(header::AUTHORIZATION).iter();
     let line = lines.next()?;
     if lines.next().is_some() {

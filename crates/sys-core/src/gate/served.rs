@@ -1,4 +1,4 @@
-//! Served methods: create, get, list, update and delete on a record, with no line of code in the module.
+//! Served methods: create, get, list, count, update and delete on a record, with no line of code in the module.
 
 use crate::{call::Call, refusal::Refusal};
 use prost_reflect::{DynamicMessage, FieldDescriptor, Value};
@@ -17,6 +17,10 @@ pub(super) async fn serve(call: &Call, serve: &Serve, request: &DynamicMessage) 
         Shape::List { items, next_page_token, .. } => {
             let asked = list_request(&serve.shape, request)?;
             Box::pin(list(call, table, &asked, (items, next_page_token))).await
+        }
+        Shape::Count { count, .. } => {
+            let asked = list_request(&serve.shape, request)?;
+            Box::pin(self::count(call, table, &asked, count)).await
         }
         Shape::Create { item } => Box::pin(create(call, table, item, request)).await,
         Shape::Update { item, mask } => Box::pin(update(call, table, (item, mask), request)).await,
@@ -47,6 +51,19 @@ async fn list(
     let views = page.views.into_iter().map(|view| Value::Message(view.into_message())).collect();
     response.set_field(items, Value::List(views));
     response.set_field(next_page_token, Value::String(page.next_page_token));
+    Ok(response)
+}
+
+async fn count(
+    call: &Call,
+    table: &Arc<Table>,
+    asked: &ListRequest,
+    field: &FieldDescriptor,
+) -> Result<DynamicMessage, Refusal> {
+    call.note(|subject| subject.org = asked.org_id.parse().ok().map(|org: OrgId| org.tag()));
+    let count = call.open().await?.confined(table, call.caller()).count(asked).await?;
+    let mut response = DynamicMessage::new(call.method().method().descriptor.output());
+    response.set_field(field, Value::I64(i64::try_from(count).map_err(Refusal::internal)?));
     Ok(response)
 }
 
@@ -137,19 +154,25 @@ fn text_at(request: &DynamicMessage, field: &FieldDescriptor) -> Option<String> 
 }
 
 fn list_request(shape: &Shape, request: &DynamicMessage) -> Result<ListRequest, Refusal> {
-    let Shape::List { org, project, filter, order_by, page_size, page_token, .. } = shape else {
-        return Err(Refusal::internal("a list of another shape"));
-    };
     let text =
         |field: &Option<FieldDescriptor>| field.as_ref().and_then(|field| text_at(request, field)).unwrap_or_default();
-    Ok(ListRequest {
-        org_id: text(org),
-        project_id: text(project),
-        filter: text(filter),
-        order_by: text(order_by),
-        page_size: request.get_field(page_size).as_i32().unwrap_or_default(),
-        page_token: text_at(request, page_token).unwrap_or_default(),
-    })
+    match shape {
+        Shape::List { org, project, filter, order_by, page_size, page_token, .. } => Ok(ListRequest {
+            org_id: text(org),
+            project_id: text(project),
+            filter: text(filter),
+            order_by: text(order_by),
+            page_size: request.get_field(page_size).as_i32().unwrap_or_default(),
+            page_token: text_at(request, page_token).unwrap_or_default(),
+        }),
+        Shape::Count { org, project, filter, .. } => Ok(ListRequest {
+            org_id: text(org),
+            project_id: text(project),
+            filter: text(filter),
+            ..ListRequest::default()
+        }),
+        _ => Err(Refusal::internal("a list of another shape")),
+    }
 }
 
 fn mask_paths(request: &DynamicMessage, mask: &FieldDescriptor) -> Vec<String> {

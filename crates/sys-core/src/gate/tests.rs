@@ -1,12 +1,13 @@
 //! Attacks on the gate from both sides: requests through its front, and handlers that misbehave. Over a store in memory.
 
 mod bed;
+mod overload;
 
 use super::{Identified, callers::TokenHash};
 use crate::{
     host::ModuleError,
     module::{Handlers, Module},
-    refusal::Code,
+    refusal::{Code, Reason},
     throttle::Rates,
     token::TokenSecret,
 };
@@ -56,10 +57,21 @@ async fn a_mail_goes_out_though_its_call_read_nothing() {
 #[tokio::test]
 async fn reads_that_are_audited_and_sign_ins_leave_a_leaf_though_they_wrote_nothing() {
     let bed = Bed::new().await;
-    for (method, outcomes) in [("Look", vec!["OK"]), ("Knock", vec!["OK"]), ("Keep", vec!["KEPT"]), ("Pass", vec![])] {
+    for (method, outcomes) in
+        [("Look", vec!["OK"]), ("Knock", vec!["OK"]), ("Keep", vec!["TOKEN_REFUSED"]), ("Pass", vec![])]
+    {
         bed.post(method).await;
         assert_eq!(bed.outcomes(method).await, outcomes, "{method}");
     }
+}
+
+#[tokio::test]
+async fn a_write_and_its_leaf_are_one_commit() {
+    let bed = Bed::new().await;
+    let (before, leaves) = (bed.open().await.snapshot_version(), bed.leaves(OrgTag::GLOBAL).await.len());
+    assert_eq!(bed.post("Mail").await.status, 200);
+    let after = bed.open().await.snapshot_version();
+    assert_eq!((after.0 - before.0, bed.leaves(OrgTag::GLOBAL).await.len() - leaves), (1, 1));
 }
 
 #[tokio::test]
@@ -68,8 +80,8 @@ async fn a_clone_of_a_call_is_dead_when_the_call_is_over() {
     for (method, status) in [("Leak", 200), ("Hang", 504)] {
         assert_eq!(bed.post(method).await.status, status);
         let call = bed.leaked.lock().unwrap().take().unwrap();
-        assert_eq!(call.open().await.map(drop).unwrap_err().reason, "CALL_OVER", "{method}");
-        assert_eq!(call.after_commit(bed::mail()).await.unwrap_err().reason, "CALL_OVER", "{method}");
+        assert_eq!(call.open().await.map(drop).unwrap_err().reason, Reason::CallOver, "{method}");
+        assert_eq!(call.after_commit(bed::mail()).await.unwrap_err().reason, Reason::CallOver, "{method}");
     }
 }
 
@@ -132,6 +144,18 @@ async fn a_cached_caller_is_nobody_once_his_session_has_ended_elsewhere() {
     let answer = bed.send(bed.request("Enter", Some(&token))).await;
     assert_eq!((answer.status, answer.code.as_str()), (401, "unauthenticated"));
     assert_eq!(bed.outcomes("Enter").await, ["TOKEN_REFUSED"]);
+}
+
+#[tokio::test]
+async fn a_cached_caller_is_good_no_longer_than_his_session() {
+    let bed = Bed::new().await;
+    let token = bed.token_of_session(5).await;
+    let now = crate::clock::Clock::System.now().unix_s;
+    bed.gate().identify(&token).await.unwrap();
+    let kept = bed.gate().callers.get(&TokenHash::of(&token)).unwrap();
+    // The token itself would be good for ten minutes.
+    assert!(bed.gate().access.verify(&token, now + 60).is_ok());
+    assert!(kept.claims.are_good_at(now) && !kept.claims.are_good_at(now + 5 + 1));
 }
 
 #[tokio::test]

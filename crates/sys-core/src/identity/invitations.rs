@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     call::Call,
-    refusal::{Code, Refusal},
+    refusal::{Code, Reason, Refusal},
     token::{TOKEN_SECRET_BYTES, TokenSecret},
 };
 use std::{fmt, ops::DerefMut, str::FromStr};
@@ -162,7 +162,7 @@ impl<O: DerefMut<Target = sys_store::Open> + Send> Turn<'_, O> {
             }
         }
         if waiting >= MAX_INVITATIONS_PER_ORG {
-            return Err(Refusal::new(Code::ResourceExhausted, "TOO_MANY_INVITATIONS", "too many invitations wait")
+            return Err(Refusal::new(Reason::TooManyInvitations, "too many invitations wait")
                 .help("withdraw those that are no longer meant"));
         }
         let invited_by = self.account()?.to_string();

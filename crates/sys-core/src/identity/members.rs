@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     call::Call,
-    refusal::{Code, Refusal},
+    refusal::{Reason, Refusal},
 };
 use std::ops::DerefMut;
 use sys_contract::{
@@ -168,8 +168,7 @@ impl<O: DerefMut<Target = Open> + Send> Turn<'_, O> {
         let own = administers(&self.caller, &scope, self.now_unix_s)?;
         may_handle(own, role)?;
         if self.account()? == account {
-            return Err(Refusal::new(Code::PermissionDenied, "SELF_ASSIGN", "nobody gives a role to himself")
-                .help("ask another admin"));
+            return Err(Refusal::new(Reason::SelfAssign, "nobody gives a role to himself").help("ask another admin"));
         }
         if expires_unix_s.is_some_and(|expires| expires <= self.now_unix_s) {
             return Err(Refusal::invalid("expires_at", "it has passed"));
@@ -207,7 +206,7 @@ impl<O: DerefMut<Target = Open> + Send> Turn<'_, O> {
     pub(super) async fn set_suspended(&mut self, account: AccountId, org: OrgId, suspend: bool) -> Result<(), Refusal> {
         let own = administers(&self.caller, &Scope::Org(org), self.now_unix_s)?;
         if self.account()? == account {
-            return Err(Refusal::new(Code::PermissionDenied, "OWN_MEMBERSHIP", "nobody suspends himself"));
+            return Err(Refusal::new(Reason::OwnMembership, "nobody suspends himself"));
         }
         let in_org = self.bindings_in(account, org).await?;
         if in_org.is_empty() {
@@ -264,7 +263,7 @@ impl<O: DerefMut<Target = Open> + Send> Turn<'_, O> {
     pub(super) async fn found_org(&mut self, org: OrgId) -> Result<Held, Refusal> {
         let account = self.account()?;
         if self.find_one(Binding::ORG, &org.to_string()).await?.is_some() {
-            return Err(Refusal::precondition("ORG_HAS_MEMBERS", "somebody is in the org already"));
+            return Err(Refusal::new(Reason::OrgHasMembers, "somebody is in the org already"));
         }
         self.bind(account, Scope::Org(org), Role::Admin, None).await
     }
@@ -277,7 +276,7 @@ impl<O: DerefMut<Target = Open> + Send> Turn<'_, O> {
         }
         let now = self.now_unix_s;
         if in_org.iter().any(|(_, held)| held.scope == Some(scope) && held.counts(now)) {
-            return Err(Refusal::new(Code::AlreadyExists, "MEMBER_ALREADY", "you are in this project already"));
+            return Err(Refusal::new(Reason::MemberAlready, "you are in this project already"));
         }
         self.bind(account, scope, Role::User, None).await
     }
@@ -356,12 +355,8 @@ impl<O: DerefMut<Target = Open> + Send> Turn<'_, O> {
     ) -> Result<Held, Refusal> {
         let all = self.bindings_of(account).await?;
         if all.iter().any(|(_, held)| held.scope.is_none()) {
-            return Err(Refusal::new(
-                Code::PermissionDenied,
-                "SUPERADMIN_IN_ORG",
-                "a superadmin holds no role in an org",
-            )
-            .help("take another account for what you do in the org"));
+            return Err(Refusal::new(Reason::SuperadminInOrg, "a superadmin holds no role in an org")
+                .help("take another account for what you do in the org"));
         }
         let there = all.iter().find(|(_, held)| held.scope == Some(scope));
         let held = Held {
@@ -376,12 +371,8 @@ impl<O: DerefMut<Target = Open> + Send> Turn<'_, O> {
         match there {
             Some((kept, _)) => self.replace(&Kept { id: kept.id, row }).await?,
             None if all.len() >= MAX_BINDINGS_PER_ACCOUNT => {
-                return Err(Refusal::new(
-                    Code::ResourceExhausted,
-                    "TOO_MANY_ROLES",
-                    "the account holds too many roles",
-                )
-                .help("give back those that are no longer needed"));
+                return Err(Refusal::new(Reason::TooManyRoles, "the account holds too many roles")
+                    .help("give back those that are no longer needed"));
             }
             None => self.insert(self.new_id(), &row).await?,
         }
@@ -401,6 +392,6 @@ impl<O: DerefMut<Target = Open> + Send> Turn<'_, O> {
 }
 
 pub(super) fn suspended() -> Refusal {
-    Refusal::precondition("MEMBER_SUSPENDED", "the membership is suspended")
+    Refusal::new(Reason::MemberSuspended, "the membership is suspended")
         .help("an admin of the org lets members back in")
 }

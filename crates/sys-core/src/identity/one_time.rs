@@ -3,6 +3,7 @@
 //! What must never happen here: a look-up by anything but the hash of a whole token, or a token that is used and stays.
 
 use super::{
+    Email,
     limits::MAX_LIVE_TOKENS,
     rows::Kept,
     turn::{Turn, token_refused},
@@ -13,12 +14,25 @@ use crate::{
     refusal::Refusal,
     token::{TOKEN_SECRET_BYTES, TokenSecret},
 };
+use aws_lc_rs::digest::{SHA256, digest};
 use std::ops::DerefMut;
-use sys_contract::id::AccountId;
+use sys_contract::id::{AccountId, OrgTag, RecordId};
 use sys_store::Open;
 
 /// Tokens of one account that are looked at: all purposes at their bound, and some that have expired.
 const MAX_TOKENS_LOOKED_AT: usize = 64;
+
+/// Of so many calls that may leave a token of nobody, one clears away old ones: of twice as many as there were calls.
+const CALLS_FOR_A_CLEARING: u8 = 8;
+const CLEARED_AT_ONCE: usize = 16;
+
+/// What stands in the place of an account for an address that has none. No account has this id: it was made in 1970.
+fn stand_in(email: &Email) -> AccountId {
+    let hash = digest(&SHA256, email.as_str().as_bytes());
+    let mut random = [0; 10];
+    random.iter_mut().zip(hash.as_ref()).for_each(|(to, from)| *to = *from);
+    AccountId::from_record(RecordId::new(OrgTag::GLOBAL, 0, random))
+}
 
 impl<O: DerefMut<Target = Open> + Send> Turn<'_, O> {
     /// Makes a token for an account, or none if it has enough of the kind that are good. Clears away those that are not.
@@ -48,6 +62,27 @@ impl<O: DerefMut<Target = Open> + Send> Turn<'_, O> {
             ..OneTimeToken::default()
         };
         self.store_token(row).await.map(Some)
+    }
+
+    /// Does for an address that is given no token what [`Turn::issue`] does for one that is: as many rows, up to the same
+    /// bound, of a token that nobody has. How long an answer takes does not tell the two apart.
+    pub(super) async fn issue_to_nobody(&mut self, email: &Email, life_s: i64) -> Result<(), Refusal> {
+        self.issue(stand_in(email), Purpose::Nothing, life_s, None).await.map(drop)
+    }
+
+    /// Clears away tokens of nobody that have expired, by one call in some and whatever it is about: by every call would have
+    /// them all wait for each other, and by those that make such tokens would tell which these are.
+    pub(super) async fn clear_nobodys_tokens(&mut self) -> Result<(), Refusal> {
+        let [drawn] = self.random::<1>();
+        if drawn % CALLS_FOR_A_CLEARING != 0 {
+            return Ok(());
+        }
+        for kept in self.find(OneTimeToken::PURPOSE, Purpose::Nothing, CLEARED_AT_ONCE).await? {
+            if kept.row.expires_unix_s <= self.now_unix_s {
+                self.remove::<OneTimeToken>(kept.id).await?;
+            }
+        }
+        Ok(())
     }
 
     /// Makes the setup token in place of all older ones.

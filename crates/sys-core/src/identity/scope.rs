@@ -3,7 +3,7 @@
 //! A scope is an org or one of its projects. The server itself is none: SUPERADMIN is held there, made by the setup token
 //! alone, and neither given nor taken by anybody.
 
-use crate::refusal::{Code, Refusal};
+use crate::refusal::{Reason, Refusal};
 use sys_contract::{
     id::{AccountId, OrgId, ProjectId},
     model::Role,
@@ -113,7 +113,7 @@ pub(super) fn administers(caller: &Caller, scope: &Scope, now_unix_s: i64) -> Re
 /// Whether whoever holds `own` at a scope may give, change or take `role` there.
 pub(super) fn may_handle(own: Role, role: Role) -> Result<(), Refusal> {
     if role == Role::Superadmin || role > own {
-        return Err(Refusal::new(Code::PermissionDenied, "ROLE_ABOVE_OWN", "the role is above your own")
+        return Err(Refusal::new(Reason::RoleAboveOwn, "the role is above your own")
             .help("a superadmin is made by the server's setup alone"));
     }
     Ok(())
@@ -125,6 +125,6 @@ fn live(caller: &Caller, now_unix_s: i64) -> impl Iterator<Item = &Binding> {
 }
 
 fn not_an_admin() -> Refusal {
-    Refusal::new(Code::PermissionDenied, "NOT_AN_ADMIN", "only an admin of the org or project may do this")
+    Refusal::new(Reason::NotAnAdmin, "only an admin of the org or project may do this")
         .help("`sys whoami` shows your roles")
 }

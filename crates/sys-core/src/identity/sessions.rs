@@ -2,7 +2,7 @@
 
 use super::{
     Identity,
-    limits::{MAX_SESSIONS_PER_ACCOUNT, SESSION_IDLE_S, SESSION_LIFE_S},
+    limits::{MAX_ROWS_AT_ONCE, MAX_SESSIONS_PER_ACCOUNT, SESSION_IDLE_S, SESSION_LIFE_S},
     rows::{Kept, account_id},
     sign_in::SignedIn,
     turn::{Turn, token_refused},
@@ -10,6 +10,7 @@ use super::{
 };
 use crate::{
     call::Call,
+    countries::Country,
     refusal::Refusal,
     token::{RefreshToken, TOKEN_SECRET_BYTES, TokenSecret},
 };
@@ -17,15 +18,75 @@ use std::ops::DerefMut;
 use sys_contract::id::{AccountId, SessionId};
 use sys_store::Open;
 
+/// Where a session is begun.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Device<'a> {
+    /// What its person calls it.
+    pub(super) name: &'a str,
+    pub(super) country: Option<Country>,
+}
+
+/// A session as its account sees it. No token, and no address.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SessionSeen {
+    /// The session.
+    pub id: SessionId,
+    /// What its person called the device that it was begun on.
+    pub device_name: String,
+    /// Where it was last used from: two letters (ISO 3166-1), empty where that is not known.
+    pub country: String,
+    /// When it was begun.
+    pub created_unix_s: i64,
+    /// When it was last begun, refreshed or proven again: at most ten minutes before its last call.
+    pub last_used_unix_s: i64,
+    /// When it ends by itself, unless it is used before.
+    pub expires_unix_s: i64,
+}
+
+impl From<Kept<Session>> for SessionSeen {
+    fn from(kept: Kept<Session>) -> Self {
+        let Session { device_name, country, created_unix_s, last_used_unix_s, expires_unix_s, .. } = kept.row;
+        let id = SessionId::from_record(kept.id);
+        Self { id, device_name, country, created_unix_s, last_used_unix_s, expires_unix_s }
+    }
+}
+
 impl Identity {
+    /// The caller's sessions, newest first.
+    pub async fn sessions(&self, call: &Call) -> Result<Vec<SessionSeen>, Refusal> {
+        let mut turn = self.turn(call).await?;
+        let done = turn.own_sessions().await;
+        turn.end(call, done).await
+    }
+
+    /// Ends one of the caller's sessions. One that is another's is not there.
+    pub async fn revoke_session(&self, call: &Call, session: SessionId) -> Result<(), Refusal> {
+        let mut turn = self.turn(call).await?;
+        let done = turn.revoke_session(session).await;
+        turn.end(call, done).await
+    }
+
+    /// Ends all of the caller's sessions; without `keep_current`, the one of this call, too.
+    pub async fn revoke_sessions(&self, call: &Call, keep_current: bool) -> Result<(), Refusal> {
+        let mut turn = self.turn(call).await?;
+        let done = turn.revoke_sessions(keep_current).await;
+        turn.end(call, done).await
+    }
+
     /// Exchanges a refresh token for the next pair. A genuine token that is not the newest was copied: the session ends, and
     /// that is kept although the call is refused.
     pub async fn refresh(&self, call: &Call, token: &str) -> Result<SignedIn, Refusal> {
         let token = self.0.refresh.parse(token).map_err(|_| token_refused())?;
+        // Whoever holds a token that was good once can show it again and again. A stranger's guess costs one hash, above.
+        call.throttle_sign_in(&token.session.to_string())?;
+        let country = self.0.countries.of(call.source());
         let mut turn = self.turn(call).await?;
-        let done = turn.refresh_session(self, &token).await;
+        let done = turn.refresh_session(self, &token, country).await;
         if let Ok(signed_in) = &done {
             call.note(|subject| subject.records.push(signed_in.account.record()));
+            if let Some(principal) = turn.principal(signed_in.account).await? {
+                call.visited(&principal.row.email);
+            }
         }
         turn.end(call, done).await
     }
@@ -39,11 +100,18 @@ impl Identity {
     }
 
     /// The pair of tokens for a session.
-    fn signed_in(&self, account: AccountId, token: &RefreshToken, now_unix_s: i64, random: [u8; 16]) -> SignedIn {
+    fn signed_in(
+        &self,
+        account: AccountId,
+        token: &RefreshToken,
+        ends_unix_s: i64,
+        now_unix_s: i64,
+        random: [u8; 16],
+    ) -> SignedIn {
         SignedIn {
             account,
             session: token.session,
-            access: self.0.access.sign(account, token.session, now_unix_s, random),
+            access: self.0.access.sign(account, token.session, ends_unix_s, now_unix_s, random),
             refresh: self.0.refresh.text(token),
         }
     }
@@ -55,7 +123,7 @@ impl<O: DerefMut<Target = Open> + Send> Turn<'_, O> {
         &mut self,
         identity: &Identity,
         account: AccountId,
-        device_name: &str,
+        device: Device<'_>,
     ) -> Result<SignedIn, Refusal> {
         let mut alive = Vec::new();
         for kept in self.find(Session::ACCOUNT, &account.to_string(), MAX_SESSIONS_PER_ACCOUNT + 1).await? {
@@ -81,19 +149,23 @@ impl<O: DerefMut<Target = Open> + Send> Turn<'_, O> {
             account_id: account.to_string(),
             refresh_counter: token.counter,
             refresh_hash: token.secret.hash().to_vec(),
-            device_name: device_name.to_owned(),
+            device_name: device.name.to_owned(),
             created_unix_s: self.now_unix_s,
             last_used_unix_s: self.now_unix_s,
             expires_unix_s: self.now_unix_s.saturating_add(SESSION_IDLE_S),
+            country: text_of(device.country),
+            // Nobody begins a session but with a password.
+            proven_unix_s: self.now_unix_s,
         };
         self.insert(token.session.record(), &row).await?;
-        Ok(identity.signed_in(account, &token, self.now_unix_s, self.random()))
+        Ok(identity.signed_in(account, &token, row.expires_unix_s, self.now_unix_s, self.random()))
     }
 
     pub(super) async fn refresh_session(
         &mut self,
         identity: &Identity,
         shown: &RefreshToken,
+        country: Option<Country>,
     ) -> Result<SignedIn, Refusal> {
         let id = shown.session.record();
         let Some(row) = self.get::<Session>(id).await? else { return Err(token_refused()) };
@@ -118,10 +190,12 @@ impl<O: DerefMut<Target = Open> + Send> Turn<'_, O> {
             refresh_hash: next.secret.hash().to_vec(),
             last_used_unix_s: self.now_unix_s,
             expires_unix_s: idle.min(row.created_unix_s.saturating_add(SESSION_LIFE_S)),
+            country: text_of(country),
             ..row
         };
+        let ends_unix_s = row.expires_unix_s;
         self.replace(&Kept { id, row }).await?;
-        Ok(identity.signed_in(account, &next, self.now_unix_s, self.random()))
+        Ok(identity.signed_in(account, &next, ends_unix_s, self.now_unix_s, self.random()))
     }
 
     /// Ends one session.
@@ -134,10 +208,49 @@ impl<O: DerefMut<Target = Open> + Send> Turn<'_, O> {
         Ok(())
     }
 
+    async fn own_sessions(&mut self) -> Result<Vec<SessionSeen>, Refusal> {
+        let account = self.account()?;
+        let found = self.find(Session::ACCOUNT, &account.to_string(), MAX_SESSIONS_PER_ACCOUNT).await?;
+        let alive = found.into_iter().filter(|kept| kept.row.expires_unix_s > self.now_unix_s);
+        Ok(alive.rev().map(SessionSeen::from).collect())
+    }
+
+    pub(super) async fn revoke_session(&mut self, session: SessionId) -> Result<(), Refusal> {
+        let account = self.account()?;
+        let row = self.get::<Session>(session.record()).await?;
+        row.filter(|row| row.account_id == account.to_string()).ok_or_else(Refusal::not_found)?;
+        self.end_session(session).await
+    }
+
+    pub(super) async fn revoke_sessions(&mut self, keep_current: bool) -> Result<(), Refusal> {
+        let account = self.account()?;
+        if !keep_current {
+            return self.end_sessions(account).await;
+        }
+        let current = self.caller.session().ok_or_else(Refusal::unauthenticated)?;
+        self.end_other_sessions(account, current).await
+    }
+
+    /// Ends all sessions of an account but one.
+    pub(super) async fn end_other_sessions(&mut self, account: AccountId, kept: SessionId) -> Result<(), Refusal> {
+        for other in self.find(Session::ACCOUNT, &account.to_string(), MAX_ROWS_AT_ONCE).await? {
+            if other.id != kept.record() {
+                self.remove::<Session>(other.id).await?;
+            }
+        }
+        self.changes(account);
+        Ok(())
+    }
+
     /// Ends all sessions of an account.
     pub(super) async fn end_sessions(&mut self, account: AccountId) -> Result<(), Refusal> {
         self.remove_all(Session::ACCOUNT, &account.to_string()).await?;
         self.changes(account);
         Ok(())
     }
+}
+
+/// As it stands in a row.
+pub(super) fn text_of(country: Option<Country>) -> String {
+    country.map(|country| country.to_string()).unwrap_or_default()
 }

@@ -1,20 +1,22 @@
 //! Proving who one is: registration, login, forgotten passwords, the first superadmin.
 //!
-//! Whether an address has an account shows nowhere: every way through costs one password hash and ends in the same answer.
-//! A password is verified before anything else is said of its account.
+//! Whether an address has an account shows nowhere: every way through costs one password hash or the rows of one token, and
+//! ends in the same answer. What is left is an account's own rows, which a first registration writes beside its hash of some
+//! 17 ms. A password is verified before anything else is said of its account.
 
 use super::{
     Email, Identity,
     limits::{RESET_TOKEN_S, SETUP_TOKEN_S, VERIFY_TOKEN_S},
     rows::{Kept, SYSTEM, account_id},
     scope::Held,
+    sessions::Device,
     turn::Turn,
     wire::{Binding, OneTimeToken, Principal, Purpose},
 };
 use crate::{
     call::Call,
-    password::{Password, StoredPassword},
-    refusal::{Code, Refusal},
+    password::{Asks, Password, StoredPassword},
+    refusal::{Reason, Refusal},
     token::{SignedToken, TokenSecret},
 };
 use std::{fmt, ops::DerefMut, sync::Arc};
@@ -93,8 +95,9 @@ impl Identity {
         let mut turn = self.turn(call).await?;
         let found = turn.find_token(token, Purpose::Verify).await;
         let found = turn.end(call, found).await?;
+        throttle_token(call, &found)?;
         let stored = StoredPassword::from_phc(found.row.password_phc.clone());
-        if !self.0.passwords.verify(password, Some(stored)).await? {
+        if !self.0.passwords.verify(password, Some(stored), Asks::Stranger).await? {
             return Err(wrong_password_of_registration());
         }
         let mut turn = self.turn(call).await?;
@@ -111,6 +114,7 @@ impl Identity {
         password: Password,
         device_name: &str,
     ) -> Result<SignedIn, Refusal> {
+        let attempt = call.guess(email.as_str())?;
         let mut turn = self.turn(call).await?;
         let found = turn.find_one(Principal::EMAIL, email.as_str()).await;
         // Not held while the password is hashed.
@@ -120,17 +124,20 @@ impl Identity {
             call.note(|subject| subject.records.push(principal.id));
         }
         let stored = found.as_ref().map(|kept| kept.row.password_phc.clone()).filter(|phc| !phc.is_empty());
-        let right = self.0.passwords.verify(password, stored.map(StoredPassword::from_phc)).await?;
+        let asks = if attempt.is_known { Asks::Known } else { Asks::Stranger };
+        let right = self.0.passwords.verify(password, stored.map(StoredPassword::from_phc), asks).await;
+        let right = right.inspect_err(|_| call.not_guessed(&attempt))?;
         let Some(principal) = found.filter(|_| right) else { return Err(login_refused()) };
-        if principal.row.disabled || (principal.row.loopback_only_password && !call.source_is_loopback()) {
+        let loopback_only = principal.row.loopback_only_password && !call.source_is_loopback();
+        // Anybody may register another's address with a password of his own: another answer for an address that waits for its
+        // proof would tell him whether it had an account before.
+        if principal.row.disabled || !principal.row.verified || loopback_only {
             return Err(login_refused());
         }
-        if !principal.row.verified {
-            return Err(Refusal::precondition("EMAIL_NOT_VERIFIED", "the address of this account is not proven yet")
-                .help("follow the mail that was sent to it, or register again for a new one"));
-        }
+        call.guessed_right(&attempt);
         let mut turn = self.turn(call).await?;
-        let done = turn.open_session(self, AccountId::from_record(principal.id), device_name).await;
+        let device = Device { name: device_name, country: self.0.countries.of(call.source()) };
+        let done = turn.open_session(self, AccountId::from_record(principal.id), device).await;
         turn.end(call, done).await
     }
 
@@ -152,9 +159,13 @@ impl Identity {
         let mut turn = self.turn(call).await?;
         let found = turn.find_token(token, Purpose::Reset).await;
         let found = turn.end(call, found).await?;
+        throttle_token(call, &found)?;
         let password = self.0.passwords.hash(password).await?;
         let mut turn = self.turn(call).await?;
         let done = turn.reset_password(&found, &password).await;
+        if let Ok((_, email)) = &done {
+            call.proven_by_mail(email.as_str());
+        }
         turn.end(call, done).await
     }
 
@@ -169,10 +180,12 @@ impl Identity {
     ) -> Result<SignedIn, Refusal> {
         let mut turn = self.turn(call).await?;
         let found = turn.find_token(token, Purpose::Setup).await;
-        turn.end(call, found).await?;
+        let found = turn.end(call, found).await?;
+        throttle_token(call, &found)?;
         let password = self.0.passwords.hash(password).await?;
+        let device = Device { name: device_name, country: self.0.countries.of(call.source()) };
         let mut turn = self.turn(call).await?;
-        let done = turn.set_up(self, email, &password, device_name).await;
+        let done = turn.set_up(self, email, &password, device).await;
         turn.end(call, done).await
     }
 
@@ -202,6 +215,7 @@ impl Identity {
 
 impl<O: DerefMut<Target = Open> + Send> Turn<'_, O> {
     pub(super) async fn register(&mut self, email: &Email, password: &StoredPassword) -> Result<Registered, Refusal> {
+        self.clear_nobodys_tokens().await?;
         let Some(principal) = self.find_one(Principal::EMAIL, email.as_str()).await? else {
             let row = Principal {
                 email: email.as_str().to_owned(),
@@ -214,6 +228,7 @@ impl<O: DerefMut<Target = Open> + Send> Turn<'_, O> {
             return Ok(Registered::New { account, token });
         };
         if principal.row.verified || principal.row.disabled {
+            self.issue_to_nobody(email, VERIFY_TOKEN_S).await?;
             return Ok(Registered::Taken);
         }
         let account = AccountId::from_record(principal.id);
@@ -244,12 +259,13 @@ impl<O: DerefMut<Target = Open> + Send> Turn<'_, O> {
         Ok(account)
     }
 
-    async fn forget_password(&mut self, email: &Email) -> Result<Option<TokenSecret>, Refusal> {
+    pub(super) async fn forget_password(&mut self, email: &Email) -> Result<Option<TokenSecret>, Refusal> {
+        self.clear_nobodys_tokens().await?;
         match self.find_one(Principal::EMAIL, email.as_str()).await? {
             Some(principal) if !principal.row.disabled => {
                 self.issue(AccountId::from_record(principal.id), Purpose::Reset, RESET_TOKEN_S, None).await
             }
-            _ => Ok(None),
+            _ => self.issue_to_nobody(email, RESET_TOKEN_S).await.map(|()| None),
         }
     }
 
@@ -277,7 +293,7 @@ impl<O: DerefMut<Target = Open> + Send> Turn<'_, O> {
         identity: &Identity,
         email: &Email,
         password: &StoredPassword,
-        device_name: &str,
+        device: Device<'_>,
     ) -> Result<SignedIn, Refusal> {
         self.remove_all(OneTimeToken::PURPOSE, Purpose::Setup).await?;
         if self.find_one(Binding::HEADS, SYSTEM).await?.is_some() {
@@ -285,7 +301,7 @@ impl<O: DerefMut<Target = Open> + Send> Turn<'_, O> {
         }
         if self.find_one(Principal::EMAIL, email.as_str()).await?.is_some() {
             // Somebody may be logged in with it, with a password that others know.
-            return Err(Refusal::new(Code::AlreadyExists, "EMAIL_TAKEN", "the address has an account")
+            return Err(Refusal::new(Reason::EmailTaken, "the address has an account")
                 .help("a superadmin is a new account: take another address"));
         }
         let row = Principal {
@@ -304,7 +320,7 @@ impl<O: DerefMut<Target = Open> + Send> Turn<'_, O> {
             created_unix_s: self.now_unix_s,
         };
         self.insert(self.new_id(), &Binding::of(&held)).await?;
-        self.open_session(identity, account, device_name).await
+        self.open_session(identity, account, device).await
     }
 
     async fn who_am_i(&mut self) -> Result<Who, Refusal> {
@@ -320,12 +336,18 @@ impl<O: DerefMut<Target = Open> + Send> Turn<'_, O> {
     }
 }
 
+/// Takes one from the bucket of this token and source: each call with a token that is there costs the hash of a password. Who
+/// guesses finds none, and fills no table of buckets.
+fn throttle_token(call: &Call, token: &Kept<OneTimeToken>) -> Result<(), Refusal> {
+    call.throttle_sign_in(&token.id.text("token"))
+}
+
 fn login_refused() -> Refusal {
-    Refusal::new(Code::Unauthenticated, "LOGIN_REFUSED", "the address or the password is wrong")
-        .help("ask for a new password if you forgot yours")
+    Refusal::new(Reason::LoginRefused, "the address or the password is wrong")
+        .help("follow the mail that proves your address if you have just registered; else ask for a new password")
 }
 
 fn wrong_password_of_registration() -> Refusal {
-    Refusal::new(Code::Unauthenticated, "TOKEN_REFUSED", "the token or the password is not valid, or no longer")
+    Refusal::new(Reason::TokenRefused, "the token or the password is not valid, or no longer")
         .help("use the password that you registered with, or register again")
 }

@@ -14,7 +14,7 @@ use super::{
 use crate::{
     call::Call,
     password::{Password, StoredPassword},
-    refusal::{Code, Refusal},
+    refusal::{Reason, Refusal},
     token::TokenSecret,
 };
 use std::ops::DerefMut;
@@ -95,7 +95,7 @@ impl<O: DerefMut<Target = Open> + Send> Turn<'_, O> {
         password: Option<StoredPassword>,
     ) -> Result<Created, Refusal> {
         if self.find_one(Principal::EMAIL, email.as_str()).await?.is_some() {
-            return Err(Refusal::new(Code::AlreadyExists, "EMAIL_TAKEN", "the address has an account")
+            return Err(Refusal::new(Reason::EmailTaken, "the address has an account")
                 .help("invite its owner into the org instead"));
         }
         let verified = managed_by.is_some();
@@ -120,7 +120,7 @@ impl<O: DerefMut<Target = Open> + Send> Turn<'_, O> {
             self.require_manager(&principal)?;
         }
         if self.account()? == account {
-            return Err(Refusal::new(Code::PermissionDenied, "OWN_ACCOUNT", "you may not do this to your own account")
+            return Err(Refusal::new(Reason::OwnAccount, "you may not do this to your own account")
                 .help("ask another admin, or delete the account"));
         }
         principal.row.disabled = disabled;
@@ -176,9 +176,9 @@ impl<O: DerefMut<Target = Open> + Send> Turn<'_, O> {
             }
         }
         if heads == SYSTEM {
-            return Err(Refusal::precondition("LAST_SUPERADMIN", "the last superadmin stays"));
+            return Err(Refusal::new(Reason::LastSuperadmin, "the last superadmin stays"));
         }
-        Err(Refusal::precondition("LAST_ADMIN", "the last admin of an org stays")
+        Err(Refusal::new(Reason::LastAdmin, "the last admin of an org stays")
             .help("make somebody else an admin first, without an end, or close the org"))
     }
 }

@@ -13,7 +13,7 @@ use super::{
 use crate::{
     call::Call,
     epoch,
-    refusal::{Code, Refusal},
+    refusal::{Reason, Refusal},
 };
 use std::{collections::BTreeSet, ops::DerefMut, sync::Arc};
 use sys_contract::id::{AccountId, OrgTag, RecordId};
@@ -152,7 +152,7 @@ impl<'a, O: DerefMut<Target = Open> + Send> Turn<'a, O> {
     pub(super) async fn remove_all<M: Row>(&mut self, by: By<M>, wanted: impl Wanted) -> Result<Vec<Kept<M>>, Refusal> {
         let found = self.find(by, wanted, MAX_ROWS_AT_ONCE + 1).await?;
         if found.len() > MAX_ROWS_AT_ONCE {
-            return Err(Refusal::precondition("TOO_MANY", "there is more to remove than one call can")
+            return Err(Refusal::new(Reason::TooMany, "there is more to remove than one call can")
                 .help("remove members, invitations or projects first"));
         }
         for kept in &found {
@@ -190,6 +190,5 @@ fn typed<M: Row>(stored: &Stored) -> Result<M, Refusal> {
 
 /// A token, link or session that is not good, or no longer: nothing more is said.
 pub(super) fn token_refused() -> Refusal {
-    Refusal::new(Code::Unauthenticated, "TOKEN_REFUSED", "the token is not valid, or no longer")
-        .help("ask for a new one")
+    Refusal::new(Reason::TokenRefused, "the token is not valid, or no longer").help("ask for a new one")
 }

@@ -83,6 +83,6 @@ pub(super) fn unsupported(what: impl Into<String>, instead: impl Into<String>) -
     CelError::Unsupported { what: what.into(), instead: instead.into() }
 }
 
-pub(super) fn type_error(what: impl Into<String>, instead: impl Into<String>) -> CelError {
+pub(crate) fn type_error(what: impl Into<String>, instead: impl Into<String>) -> CelError {
     CelError::Type { what: what.into(), instead: instead.into() }
 }

@@ -83,7 +83,7 @@ pub(super) enum Scalar<'a> {
 }
 
 impl<'a> Scalar<'a> {
-    fn of(value: &'a Value) -> Option<Self> {
+    pub(super) fn of(value: &'a Value) -> Option<Self> {
         Some(match value {
             Value::Bool(value) => Self::Bool(*value),
             Value::I32(value) => Self::Int((*value).into()),
@@ -143,7 +143,7 @@ impl Literal {
 }
 
 impl Operand {
-    fn read<'a>(&'a self, env: &Env<'a>) -> Option<Scalar<'a>> {
+    pub(super) fn read<'a>(&'a self, env: &Env<'a>) -> Option<Scalar<'a>> {
         match self {
             Self::Path(path) => read(path, env),
             Self::Literal(literal) => Some(literal.scalar()),

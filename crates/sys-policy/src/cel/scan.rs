@@ -16,12 +16,22 @@ const MAX_BYTES: usize = 1024;
 /// Tokens: four for each node, which is more than any sentence needs that has no idle parentheses.
 const MAX_TOKENS: usize = 4 * super::MAX_NODES;
 
+/// Which sentences pass.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Language {
+    /// Those of rules and filters.
+    Subset,
+    /// Those of validation rules: `?:`, all arithmetic and raw strings besides.
+    Validation,
+}
+
 /// Refuses a text that the parser must not see. Gives the places, in bytes, where arguments of `has` begin.
-pub(super) fn scan(text: &str) -> Result<Vec<usize>, CelError> {
+pub(super) fn scan(text: &str, language: Language) -> Result<Vec<usize>, CelError> {
     if text.len() > MAX_BYTES {
         return Err(CelError::TooLong { max: MAX_BYTES });
     }
     let mut scanner = Scanner {
+        language,
         rest: text.chars(),
         length: text.len(),
         open: Vec::new(),
@@ -31,7 +41,8 @@ pub(super) fn scan(text: &str) -> Result<Vec<usize>, CelError> {
     };
     for _ in 0..=MAX_TOKENS {
         if !scanner.token()? {
-            return scanner.end().map(|()| scanner.tested);
+            scanner.end()?;
+            return Ok(scanner.tested);
         }
     }
     Err(CelError::TooLarge { max: MAX_TOKENS })
@@ -64,9 +75,14 @@ enum Bracket {
     Has,
     List,
     Index,
+    /// Between `?` and `:`.
+    Choice,
+    /// Behind `:`, up to the end of what surrounds it: the parser is one deeper there.
+    Otherwise,
 }
 
 struct Scanner<'a> {
+    language: Language,
     rest: Chars<'a>,
     /// Of the whole text, in bytes.
     length: usize,
@@ -97,8 +113,8 @@ impl Scanner<'_> {
                 self.operator(if first == '<' { "<" } else { ">" })?
             }
             '+' => self.operator("+")?,
-            ',' if matches!(self.open.last(), Some(Bracket::Call | Bracket::List)) => self.operator(",")?,
-            other => return Err(strange(other)),
+            ',' => self.comma()?,
+            other => self.beyond_the_subset(other)?,
         };
         if !matches!(token, Token::Name | Token::Has | Token::Dot) {
             self.path_steps = 0;
@@ -119,8 +135,10 @@ impl Scanner<'_> {
         self.next_if(|c| *c == wanted)
     }
 
-    fn end(&self) -> Result<(), CelError> {
+    fn end(&mut self) -> Result<(), CelError> {
+        self.end_otherwise();
         match self.open.last() {
+            Some(Bracket::Choice | Bracket::Otherwise) => Err(syntax("a `:` is missing")),
             Some(Bracket::Group | Bracket::Call | Bracket::Has) => Err(syntax("a `)` is missing")),
             Some(Bracket::List | Bracket::Index) => Err(syntax("a `]` is missing")),
             None if self.after_value() => Ok(()),
@@ -157,10 +175,10 @@ impl Scanner<'_> {
             name.push(c);
         }
         if let Some(quote) = self.next_if(|c| matches!(c, '"' | '\'')) {
-            return if name == "b" {
-                self.string(quote, true)
-            } else {
-                Err(unsupported("a raw string", "write an ordinary string, with `\\\\` for a backslash"))
+            return match (name.as_str(), self.language) {
+                ("b", _) => self.string(quote, true),
+                ("r", Language::Validation) => self.raw_string(quote),
+                _ => Err(unsupported("a raw string", "write an ordinary string, with `\\\\` for a backslash")),
             };
         }
         match name.as_str() {
@@ -207,6 +225,21 @@ impl Scanner<'_> {
         self.value("\"")
     }
 
+    fn raw_string(&mut self, quote: char) -> Result<Token, CelError> {
+        let mut length = 0;
+        loop {
+            match self.rest.next() {
+                None | Some('\n' | '\r') => return Err(syntax("a string does not end on its line")),
+                Some(c) if c == quote => break,
+                Some(_) => length += 1,
+            }
+        }
+        if length == 0 && self.next_if_eq(quote).is_some() {
+            return Err(unsupported("a string in triple quotes", "write it on one line"));
+        }
+        self.value("\"")
+    }
+
     /// In bytes the parser keeps every character as it stands but for `\x41`.
     fn escape(&mut self, quote: char, bytes: bool) -> Result<(), CelError> {
         let escaped = self.rest.next().unwrap_or(' ');
@@ -234,15 +267,22 @@ impl Scanner<'_> {
             (_, Token::Name | Token::Has | Token::Value) => Bracket::Index,
             _ => self.value("[").map(|_| Bracket::List)?,
         };
+        self.push(bracket)?;
+        Ok(Token::Open(bracket))
+    }
+
+    fn push(&mut self, bracket: Bracket) -> Result<(), CelError> {
         if self.open.len() == MAX_DEPTH {
             return Err(CelError::TooDeep { max: MAX_DEPTH });
         }
         self.open.push(bracket);
-        Ok(Token::Open(bracket))
+        Ok(())
     }
 
     fn close(&mut self, bracket: char) -> Result<Token, CelError> {
+        self.end_otherwise();
         let fits = match self.open.pop() {
+            Some(Bracket::Choice | Bracket::Otherwise) => return Err(syntax("a `:` is missing")),
             Some(Bracket::Group | Bracket::Call | Bracket::Has) => bracket == ')',
             Some(Bracket::List | Bracket::Index) => bracket == ']',
             None => false,
@@ -254,6 +294,44 @@ impl Scanner<'_> {
             Ok(Token::Value)
         } else {
             Err(syntax(format!("something is missing before `{bracket}`")))
+        }
+    }
+
+    fn comma(&mut self) -> Result<Token, CelError> {
+        self.end_otherwise();
+        match self.open.last() {
+            Some(Bracket::Call | Bracket::List) => self.operator(","),
+            _ => Err(syntax("a `,` stands outside a list")),
+        }
+    }
+
+    fn beyond_the_subset(&mut self, first: char) -> Result<Token, CelError> {
+        match (self.language, first) {
+            (Language::Validation, '?') => {
+                if self.open.last() == Some(&Bracket::Choice) {
+                    return Err(syntax("a `?:` stands between `?` and `:` without parentheses"));
+                }
+                let token = self.operator("?")?;
+                self.push(Bracket::Choice).map(|()| token)
+            }
+            (Language::Validation, ':') if self.open.last() == Some(&Bracket::Choice) => {
+                self.open.pop();
+                let token = self.operator(":")?;
+                self.push(Bracket::Otherwise).map(|()| token)
+            }
+            (Language::Validation, '*' | '%') => self.operator(first.encode_utf8(&mut [0; 4])),
+            (Language::Validation, '/') if self.rest.as_str().starts_with('/') => {
+                Err(unsupported("a comment", "write it outside the expression"))
+            }
+            (Language::Validation, '/') => self.operator("/"),
+            _ => Err(strange(first)),
+        }
+    }
+
+    /// What follows a `:` ends with what surrounds it.
+    fn end_otherwise(&mut self) {
+        while self.open.last() == Some(&Bracket::Otherwise) {
+            self.open.pop();
         }
     }
 
@@ -320,7 +398,6 @@ fn strange(c: char) -> CelError {
         }
         '/' => unsupported("`/`", "there is no division, and a comment stands outside the expression"),
         '`' => unsupported("a name in backquotes", "write plain names"),
-        ',' => syntax("a `,` stands outside a list"),
         other => syntax(format!("`{}` stands outside a string", other.escape_debug())),
     }
 }
@@ -328,6 +405,10 @@ fn strange(c: char) -> CelError {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn scan(text: &str) -> Result<Vec<usize>, CelError> {
+        super::scan(text, Language::Subset)
+    }
 
     fn refused(text: &str) -> String {
         scan(text).expect_err(text).to_string()
@@ -429,5 +510,41 @@ mod tests {
         ] {
             assert_eq!(refused(text), what, "{text}");
         }
+    }
+
+    #[test]
+    fn validation_rules_have_more_sentences() {
+        let scan = |text: &str| super::scan(text, Language::Validation).map(drop);
+        for text in [
+            "this.a ? this.b : this.c ? 'x' : 'y'",
+            "f(a ? b : c, d) && (a ? b : c) == [a ? b : c, d]",
+            "a ? (b ? c : d) : e",
+            r#"this.matches(r"^\d{2}[(]") && r'' == r"""#,
+            "this.a * 2 / 3 % 4 == 1 && this.items.all(item, item.size() > 0)",
+        ] {
+            assert_eq!(scan(text), Ok(()), "{text}");
+        }
+        for (text, what) in [
+            ("a ? b", "it does not parse: a `:` is missing"),
+            ("(a ? b)", "it does not parse: a `:` is missing"),
+            ("f(a ? b, c)", "it does not parse: a `,` stands outside a list"),
+            ("a ? b ? c : d : e", "it does not parse: a `?:` stands between `?` and `:` without parentheses"),
+            ("a : b", "it does not parse: `:` stands outside a string"),
+            ("a ? b : c : d", "it does not parse: `:` stands outside a string"),
+            ("a ? : b", "it does not parse: something is missing before `:`"),
+            ("a ? b :", "it does not parse: something is missing at its end"),
+            ("a.?b", "it does not parse: something is missing before `?`"),
+            ("a[?b]", "it does not parse: something is missing before `?`"),
+            ("a // b", "a comment is not supported"),
+            ("{'a': 1}", "a map or message is not supported"),
+            (r#"r"""a""""#, "a string in triple quotes is not supported"),
+            (r#"rb"a""#, "a raw string is not supported"),
+            (r#"r"\""b""#, "it does not parse: an operator is missing before `\"`"),
+        ] {
+            assert_eq!(scan(text).expect_err(text).to_string(), what, "{text}");
+        }
+        let chosen = |count| format!("{}c", "a?b:".repeat(count));
+        assert_eq!(scan(&chosen(MAX_DEPTH)), Ok(()));
+        assert_eq!(scan(&chosen(MAX_DEPTH + 1)), Err(CelError::TooDeep { max: MAX_DEPTH }));
     }
 }

@@ -429,7 +429,7 @@ fn hostile_texts_end_in_an_error_on_a_small_stack() {
         // As much of it as the scanner lets through.
         (1..300)
             .map(|count| part.repeat(count))
-            .take_while(|text| super::scan::scan(text).is_ok())
+            .take_while(|text| super::scan::scan(text, super::Language::Subset).is_ok())
             .last()
             .unwrap_or_default()
     }));
@@ -504,5 +504,33 @@ proptest! {
                 prop_assert_eq!(holds(&text, record, "{}"), holds(&ir.to_string(), record, "{}"), "{}", text);
             }
         }
+    }
+}
+
+#[test]
+fn ranges_follow_from_comparisons_that_must_hold_and_from_nothing_else() {
+    use super::{ranges::ranges, time::Now};
+    use sys_contract::model::Index;
+    let numbers = |name: &str| {
+        CONTRACT.records[0].message.get_field_by_name(name).unwrap_or_else(|| panic!("no {name}")).number()
+    };
+    let ordered = ["count", "size", "ratio", "due", "title"].map(|name| (numbers(name), Index::Ordered));
+    let indexes = ordered.into_iter().chain([(numbers("flag"), Index::Equal)]).collect();
+    let check = |text: &str, expect: &[&str]| {
+        let found = ranges(&filter(text).expect(text), &indexes, Now { unix_s: 100, nanos: 0 });
+        let name = |number| CONTRACT.records[0].message.get_field(number).expect("a field").name().to_owned();
+        let found: Vec<String> =
+            found.iter().map(|range| format!("{} {:?} {:?}", name(range.field), range.lower, range.upper)).collect();
+        assert_eq!(found, expect, "{text}");
+    };
+    check("count < 5", &["count Unbounded Excluded(Int(5))"]);
+    check("5 < count", &["count Excluded(Int(5)) Unbounded"]);
+    check("5 >= count && flag", &["count Unbounded Included(Int(5))"]);
+    check("count >= 1 && count < 5 && count < 3", &["count Included(Int(1)) Excluded(Int(5))"]);
+    check("title == \"x\"", &["title Included(Text([120])) Included(Text([120]))"]);
+    check("size > 1u && ratio < 0.5", &["size Excluded(Uint(1)) Unbounded", "ratio Unbounded Excluded(Double(0.5))"]);
+    check("due > now - duration(\"40s\")", &["due Excluded(Timestamp(Now { unix_s: 60, nanos: 0 })) Unbounded"]);
+    for nothing in ["count < 5 || flag", "!(count < 5)", "count != 5", "flag", "count in [1, 2]", "inner.size < 5"] {
+        check(nothing, &[]);
     }
 }

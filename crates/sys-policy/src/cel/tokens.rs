@@ -78,7 +78,8 @@ fn words_of(field: &FieldDescriptor, beginnings: Vec<String>) -> Vec<Proposal> {
 fn callers_account(field: &Path, account: &Path, indexes: &Indexes) -> Option<Proposal> {
     let (field, index) = indexed(field, indexes)?;
     let is_account = account.root == Root::Caller(super::ir::CallerField::AccountId);
-    (is_account && index != Index::Search).then(|| Proposal::CallersAccount(field.number()))
+    (is_account && matches!(index, Index::Equal | Index::Unique { .. }))
+        .then(|| Proposal::CallersAccount(field.number()))
 }
 
 /// The field of `this` that a path is, with its index.

@@ -1,7 +1,7 @@
 //! The example of the design: who may do what with notes, as decisions, as a matrix, and what is wrong with bad rules.
 
 use super::fixture::{NOW, account, at_org, at_project, caller, json, load, org, org_id, project};
-use crate::{Branch, Caller, Plan, Rules, Span, TokenTest, TokenValue, matrix};
+use crate::{Branch, Caller, FRESH_PROOF_S, Plan, Rules, Span, TokenTest, TokenValue, matrix};
 use prost_reflect::{DynamicMessage, Value};
 use sys_contract::{
     Origin,
@@ -22,6 +22,18 @@ service PublishService {
   }
 }
 message PublishNoteRequest { string id = 1; }
+service WithdrawalService {
+  rpc Withdraw(WithdrawRequest) returns (Note) {
+    option (sys.policy.v1.method) = { step_up: { unless: "request.why in [Why.MISTAKE, Why.OTHER] && has(request.until)" } };
+    option (sys.policy.v1.method_allow) = { signed_in: true };
+  }
+  rpc WithdrawAll(WithdrawRequest) returns (Note) {
+    option (sys.policy.v1.method) = { step_up: {} };
+    option (sys.policy.v1.method_allow) = { signed_in: true };
+  }
+}
+message WithdrawRequest { Why why = 1; optional int64 until = 2; }
+enum Why { WHY_UNSPECIFIED = 0; MISTAKE = 1; SHAME = 2; OTHER = 3; }
 "#;
 
 fn notes(more: &str) -> Contract {
@@ -146,6 +158,39 @@ fn a_handlers_method_is_judged_on_its_target() {
 }
 
 #[test]
+fn what_a_stolen_token_must_not_be_enough_for_asks_for_a_password_shown_lately() {
+    let contract = notes(PUBLISH);
+    let rules = Rules::compile(&contract).expect("the notes compile");
+    let request = contract.pool.get_message_by_name("notes.v1.WithdrawRequest").expect("it");
+    let lacks = |method: &str, caller: &Caller, text: Option<&str>| {
+        let message = text.map(|text| json(&request, text));
+        rules.method(&format!("notes.v1.{method}")).expect("the method").lacks_step_up(caller, message.as_ref(), &NOW)
+    };
+    let all = "WithdrawalService/WithdrawAll";
+    let some = "WithdrawalService/Withdraw";
+    for (age_s, lately) in [(0, true), (FRESH_PROOF_S - 1, true), (FRESH_PROOF_S, false), (-30, true), (-31, false)] {
+        let person = caller(1, vec![]).proven_at(NOW.unix_s - age_s);
+        assert_eq!(lacks(all, &person, None), !lately, "before the request is read, {age_s} s after");
+        assert_eq!(lacks(all, &person, Some("{}")), !lately, "{age_s} s after");
+        assert_eq!(lacks(some, &person, Some("{}")), !lately, "{age_s} s after");
+    }
+    let person = caller(1, vec![]);
+    assert!(lacks(all, &person, None) && lacks(all, &Caller::anonymous(), None), "never shown");
+    assert!(!lacks(some, &person, None), "that hangs on the request");
+    for (text, spared) in [
+        (r#"{"why": "MISTAKE", "until": "1"}"#, true),
+        (r#"{"why": "OTHER", "until": "0"}"#, true),
+        (r#"{"why": "MISTAKE"}"#, false),
+        (r#"{"why": "SHAME", "until": "1"}"#, false),
+        (r#"{"why": 77, "until": "1"}"#, false),
+        ("{}", false),
+    ] {
+        assert_eq!(lacks(some, &person, Some(text)), !spared, "{text}");
+    }
+    assert!(!lacks("NoteService/DeleteNote", &person, Some("{}")), "nothing asks for it");
+}
+
+#[test]
 fn the_matrix_says_who_may_do_what() {
     let contract = notes(PUBLISH);
     let rules = Rules::compile(&contract).expect("the notes compile");
@@ -177,6 +222,14 @@ service BadService {
   rpc Act(ActRequest) returns (ActRequest) {
     option (sys.policy.v1.method_allow) = { signed_in: true when: "this.published" };
     option (sys.policy.v1.method_allow) = { signed_in: true when: "request.nam == 'x'" };
+  }
+  rpc Ask(ActRequest) returns (ActRequest) {
+    option (sys.policy.v1.method) = { step_up: { unless: "this.published" } };
+    option (sys.policy.v1.method_allow) = { signed_in: true };
+  }
+  rpc Tell(ActRequest) returns (ActRequest) {
+    option (sys.policy.v1.method) = { step_up: { unless: "request.name == '' || true" } };
+    option (sys.policy.v1.method_allow) = { signed_in: true };
   }
 }
 message ActRequest { string name = 1; }

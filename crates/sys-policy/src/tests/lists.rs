@@ -59,6 +59,11 @@ proptest! {
             let placement = record.placement(&message).expect("a placed thing");
             // A tablespace of an org holds its own records alone.
             let in_tablespace = home == Home::Global || thing.org == in_org;
+            // Where what is asked for may lead the walk, it passes nothing that is hidden.
+            if in_tablespace && plan.covers_all() {
+                let get = record.allows(Verb::Get, &caller, &message, &placement, &now);
+                prop_assert!(get.is_some(), "{:?} is hidden, and {:?} covers it", thing, plan);
+            }
             let proposed = in_tablespace && plan.branches.iter().any(|branch| proposes(branch, thing, &message));
             let listed = proposed
                 && record.is_within(&placement, wanted_org, wanted_project)

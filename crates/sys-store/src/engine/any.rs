@@ -3,7 +3,7 @@
 use super::{
     CommitError, CommitVersion, Engine, EngineError, KeyRange, Order, Txn, Write,
     memory::{MemoryEngine, MemoryTxn},
-    redb::{RedbEngine, RedbTxn},
+    redb::{EngineStats, RedbEngine, RedbTxn},
 };
 use bytes::Bytes;
 
@@ -23,6 +23,16 @@ pub enum AnyTxn {
     Redb(RedbTxn),
     /// Of the model.
     Memory(MemoryTxn),
+}
+
+impl AnyEngine {
+    /// What the engine has done since it was opened. The model counts nothing.
+    pub fn stats(&self) -> Result<Option<EngineStats>, EngineError> {
+        match self {
+            Self::Redb(engine) => engine.stats().map(Some),
+            Self::Memory(_) => Ok(None),
+        }
+    }
 }
 
 impl Engine for AnyEngine {

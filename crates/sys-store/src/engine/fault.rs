@@ -5,12 +5,21 @@
 //! whatever order they like, and tear pages. It can also be full, answer one operation with an error, refuse writes, flip bits, and
 //! — the control of every test that relies on it — pretend to sync.
 
+mod rounds;
+
+pub(crate) use rounds::{Random, replay, seeds};
+
 use redb::StorageBackend;
 use std::{
     collections::BTreeMap,
+    future::poll_fn,
     io,
+    pin::Pin,
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    task::Poll,
+    thread,
 };
+use tokio::task::unconstrained;
 
 /// What a disk writes as a whole or not at all.
 const SECTOR_BYTES: usize = 512;
@@ -26,8 +35,8 @@ pub(crate) struct Plan {
     pub(crate) error_at: Option<u64>,
     /// At this operation the code panics, as if it had a fault of its own.
     pub(crate) panic_at: Option<u64>,
-    /// Nothing can be written at all.
-    pub(crate) read_only: bool,
+    /// From this operation on nothing can be written at all.
+    pub(crate) read_only_from: Option<u64>,
     /// Syncs do nothing, and say that they did it.
     pub(crate) lying_sync: bool,
     /// After a power cut nothing unsynced is left, instead of some of it.
@@ -58,6 +67,8 @@ struct Platter {
     powered: bool,
     /// Syncs wait.
     held: bool,
+    /// One of them does.
+    waits: bool,
 }
 
 /// A disk as redb sees it, until the power goes.
@@ -69,9 +80,14 @@ pub(crate) struct Plugged {
 
 impl Disk {
     pub(crate) fn new(seed: u64) -> Self {
+        Self::holding(Vec::new(), seed)
+    }
+
+    /// A disk that holds these bytes.
+    pub(crate) fn holding(bytes: Vec<u8>, seed: u64) -> Self {
         let platter = Platter {
-            seen: Vec::new(),
-            synced: Vec::new(),
+            seen: bytes.clone(),
+            synced: bytes,
             unsynced: BTreeMap::new(),
             plan: Plan::default(),
             random: Random(seed),
@@ -80,6 +96,7 @@ impl Disk {
             boot: 0,
             powered: true,
             held: false,
+            waits: false,
         };
         Self { platter: Arc::new(Mutex::new(platter)), released: Arc::default() }
     }
@@ -92,6 +109,15 @@ impl Disk {
         platter.operations = 0;
         platter.boot += 1;
         platter.powered = true;
+        Plugged { disk: self.clone(), boot: platter.boot }
+    }
+
+    /// Starts the process anew on a machine that runs on: nothing is lost. From here on `plan` holds.
+    pub(crate) fn reopen(&self, plan: Plan) -> Plugged {
+        let mut platter = self.lock();
+        platter.plan = plan;
+        platter.operations = 0;
+        platter.boot += 1;
         Plugged { disk: self.clone(), boot: platter.boot }
     }
 
@@ -108,6 +134,37 @@ impl Disk {
         self.released.notify_all();
     }
 
+    /// Lets these commits run at the same time, and in the same way each time: the first is in its sync when the others are
+    /// handed over, so that they are one batch behind it. Nothing else may commit meanwhile.
+    pub(crate) async fn commit_together<F: Future>(&self, commits: Vec<F>) -> Vec<F::Output> {
+        let mut commits: Vec<_> = commits.into_iter().map(|commit| (Box::pin(unconstrained(commit)), None)).collect();
+        self.hold_syncs(true);
+        for (number, (commit, outcome)) in commits.iter_mut().enumerate() {
+            loop {
+                *outcome = poll_once(commit.as_mut()).await;
+                // If it fails, it does not get as far as its sync.
+                if number > 0 || outcome.is_some() || self.lock().waits {
+                    break;
+                }
+                thread::yield_now();
+            }
+        }
+        self.hold_syncs(false);
+        let mut outcomes = Vec::new();
+        for (commit, outcome) in commits {
+            outcomes.push(match outcome {
+                Some(outcome) => outcome,
+                None => commit.await,
+            });
+        }
+        outcomes
+    }
+
+    /// What it holds for good.
+    pub(crate) fn bytes(&self) -> Vec<u8> {
+        self.lock().synced.clone()
+    }
+
     /// Whether the power went.
     pub(crate) fn is_dead(&self) -> bool {
         !self.lock().powered
@@ -120,14 +177,22 @@ impl Disk {
 
     /// Flips one bit of each place where these bytes stand, on the disk itself; gives the number of places.
     pub(crate) fn flip_bit_of(&self, bytes: &[u8]) -> usize {
-        let mut platter = self.lock();
-        let places: Vec<usize> =
-            platter.synced.windows(bytes.len()).enumerate().filter(|(_, w)| *w == bytes).map(|(at, _)| at).collect();
-        for at in &places {
-            platter.synced[*at] ^= 1;
-            platter.seen[*at] ^= 1;
-        }
+        let places = self.places_of(bytes);
+        places.iter().for_each(|at| self.flip(*at, 0));
         places.len()
+    }
+
+    /// Where these bytes stand.
+    pub(crate) fn places_of(&self, bytes: &[u8]) -> Vec<usize> {
+        let platter = self.lock();
+        platter.synced.windows(bytes.len()).enumerate().filter(|(_, w)| *w == bytes).map(|(at, _)| at).collect()
+    }
+
+    /// Flips one bit of a byte, on the disk itself.
+    pub(crate) fn flip(&self, at: usize, bit: usize) {
+        let mut platter = self.lock();
+        platter.synced[at] ^= 1 << bit;
+        platter.seen[at] ^= 1 << bit;
     }
 
     fn lock(&self) -> MutexGuard<'_, Platter> {
@@ -140,7 +205,7 @@ impl Platter {
     fn operate(&mut self) -> io::Result<bool> {
         let number = self.operations;
         self.operations += 1;
-        if self.plan.read_only {
+        if self.plan.read_only_from.is_some_and(|from| number >= from) {
             return Err(io::ErrorKind::ReadOnlyFilesystem.into());
         }
         assert!(self.plan.panic_at != Some(number), "injected panic");
@@ -243,9 +308,11 @@ impl StorageBackend for Plugged {
     }
 
     fn sync_data(&self) -> io::Result<()> {
-        let platter = self.platter()?;
+        let mut platter = self.platter()?;
+        platter.waits = platter.held;
         let held = self.disk.released.wait_while(platter, |platter| platter.held);
         let mut platter = held.unwrap_or_else(PoisonError::into_inner);
+        platter.waits = false;
         // A sync that the power cuts short has promised nothing.
         if platter.operate()? {
             platter.sync();
@@ -272,28 +339,19 @@ impl Platter {
     }
 }
 
+/// Polls once: what a future that hands something over and waits for the answer needs for its first half.
+pub(crate) async fn poll_once<F: Future>(mut future: Pin<&mut F>) -> Option<F::Output> {
+    poll_fn(|context| match future.as_mut().poll(context) {
+        Poll::Ready(output) => Poll::Ready(Some(output)),
+        Poll::Pending => Poll::Ready(None),
+    })
+    .await
+}
+
 fn no_power() -> io::Error {
     io::Error::other("no power")
 }
 
 fn place(offset: u64) -> io::Result<usize> {
     usize::try_from(offset).map_err(io::Error::other)
-}
-
-/// SplitMix64 (Steele, Lea, Flood 2014): a seed gives the same run each time.
-#[derive(Debug, Clone)]
-pub(crate) struct Random(pub(crate) u64);
-
-impl Random {
-    pub(crate) fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    /// A number below `bound`, evenly enough for tests.
-    pub(crate) fn below(&mut self, bound: usize) -> usize {
-        (self.next() % bound.max(1) as u64).try_into().unwrap_or(0)
-    }
 }

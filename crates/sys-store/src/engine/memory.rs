@@ -50,6 +50,13 @@ impl MemoryEngine {
         Self::default()
     }
 
+    /// A store of its own that holds the same rows at the same version.
+    #[must_use]
+    pub fn fork(&self) -> Self {
+        let Store { rows, version } = &*self.lock();
+        Self { store: Arc::new(Mutex::new(Store { rows: Arc::clone(rows), version: *version })) }
+    }
+
     fn lock(&self) -> MutexGuard<'_, Store> {
         // A panic while the lock is held leaves the rows as they were: they are replaced whole, at the end of a commit.
         self.store.lock().unwrap_or_else(PoisonError::into_inner)

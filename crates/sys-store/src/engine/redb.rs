@@ -14,7 +14,10 @@ mod create;
 mod error;
 mod logs;
 mod queue;
+mod stats;
 mod syncs;
+
+pub use stats::EngineStats;
 
 use super::{
     Bounded, CommitError, CommitVersion, Engine, EngineError, KeyRange, MAX_RANGE_ROWS, MAX_SNAPSHOT_AGE, Order, Txn,
@@ -25,7 +28,11 @@ use commit::{Committer, Request};
 use conflict::{ReadSet, WindowBounds};
 use error::{engine_error, io_error};
 use queue::Queue;
-use redb::{Builder, ReadOnlyTable, ReadableTable, StorageBackend, TableDefinition, backends::FileBackend};
+use redb::{
+    Builder, ReadOnlyTable, ReadableTable, ReadableTableMetadata, StorageBackend, TableDefinition,
+    backends::FileBackend,
+};
+use stats::Counters;
 use std::{
     fmt,
     fs::OpenOptions,
@@ -34,7 +41,7 @@ use std::{
     thread::JoinHandle,
     time::{Duration, Instant},
 };
-use syncs::CountSyncs;
+use syncs::{CountSyncs, Syncs};
 use tokio::sync::oneshot;
 
 /// Writes that the commit thread remembers to find conflicts: ten seconds at full load, and about 40 MB of memory then.
@@ -115,6 +122,8 @@ struct State {
     published: RwLock<Option<Arc<Snapshot>>>,
     /// Set once, by the first commit that fails.
     failed: OnceLock<EngineError>,
+    counters: Counters,
+    syncs: Syncs,
 }
 
 /// The state after a commit. Opening one costs as much as a read, so all transactions share it until the next commit.
@@ -161,6 +170,8 @@ impl RedbEngine {
             queue: Queue::new(),
             published: RwLock::new(Some(Arc::new(snapshot))),
             failed: OnceLock::new(),
+            counters: Counters::default(),
+            syncs: syncs.clone(),
         });
         let window = WindowBounds { writes: bounds.remembered_writes, age: bounds.snapshot_age };
         let committer = Committer::new(database, syncs, Arc::clone(&state), version, window);
@@ -170,6 +181,14 @@ impl RedbEngine {
             .map_err(io_error)?;
         let inner = Inner { state, snapshot_age: bounds.snapshot_age, thread: Mutex::new(Some(thread)) };
         Ok(Self { inner: Arc::new(inner) })
+    }
+
+    /// What it has done since it was opened, and how many rows are in it.
+    pub fn stats(&self) -> Result<EngineStats, EngineError> {
+        let state = &self.inner.state;
+        let published = state.published.read().unwrap_or_else(PoisonError::into_inner).clone();
+        let rows = published.ok_or(EngineError::Closed)?.rows.len().map_err(engine_error)?;
+        Ok(state.counters.stats(rows, state.syncs.micros()))
     }
 
     /// Commits what has been handed over, then closes the file. Afterwards everything answers [`EngineError::Closed`]. Blocks.

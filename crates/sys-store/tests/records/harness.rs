@@ -7,7 +7,7 @@ use sys_contract::{
     id::{AccountId, OrgId, OrgTag, ProjectId, RecordId, SessionId},
     model::{Contract, Role},
 };
-use sys_keys::{Keyring, Unsealer, deterministic::SeededEntropy};
+use sys_keys::{Entropy, Keyring, Unsealer, deterministic::SeededEntropy};
 use sys_policy::{Binding, BindingScope, Caller, Now, Rules, Standing};
 use sys_store::{
     Change, Confined, ListRequest, LoadError, Open, Page, Refused, Store, Table, Tables, View, Written,
@@ -47,6 +47,10 @@ pub(crate) struct World {
 
 impl World {
     pub(crate) async fn new(kind: Kind) -> Self {
+        Self::with_entropy(kind, Arc::new(SeededEntropy::danger_from_seed(1))).await
+    }
+
+    pub(crate) async fn with_entropy(kind: Kind, entropy: Arc<dyn Entropy>) -> Self {
         let files = TempDir::new().unwrap();
         let engine = match kind {
             Kind::Memory => AnyEngine::Memory(MemoryEngine::new()),
@@ -55,7 +59,6 @@ impl World {
                 AnyEngine::Redb(RedbEngine::open(&path, RedbOptions::default()).unwrap())
             }
         };
-        let entropy = Arc::new(SeededEntropy::danger_from_seed(1));
         let unsealer = Unsealer::DangerKeyFile(files.path().join("danger"));
         let keyring = Keyring::create(&files.path().join("keys"), &unsealer, entropy.clone()).unwrap();
         let store = Store::open(engine.clone(), keyring, entropy).await.unwrap();

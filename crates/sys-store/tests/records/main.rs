@@ -9,12 +9,15 @@
 )]
 
 mod conflicts;
+mod doctor;
 mod evolution;
 mod harness;
 mod interference;
 mod model;
+mod ordered;
 mod pages;
 mod sealed;
 mod system;
+mod two_worlds;
 mod unique;
 mod updates;

@@ -7,7 +7,7 @@ use sys_contract::model::Role;
 use sys_keys::{Keyring, Unsealer, deterministic::SeededEntropy};
 use sys_store::{
     Refused, SealedError, Store, StoreError, SystemKind, Table,
-    engine::{AnyEngine, Engine, KeyRange, Order, Txn, Write, redb::RedbEngine},
+    engine::{AnyEngine, Engine, KeyRange, Order, Txn, Write, memory::MemoryEngine, redb::RedbEngine},
 };
 
 /// Sealed records are longer than this, index rows are empty and change rows short.
@@ -118,6 +118,10 @@ async fn a_store_does_not_open_under_other_keys() {
     let entropy = Arc::new(SeededEntropy::danger_from_seed(2));
     let unsealer = Unsealer::DangerKeyFile(world.files.path().join("danger2"));
     let keyring = Keyring::create(&world.files.path().join("keys2"), &unsealer, entropy.clone()).unwrap();
+    let opened = Store::open(world.engine.clone(), keyring.clone(), entropy.clone()).await;
+    assert!(matches!(opened, Err(StoreError::KeysMissing { .. })), "no keys at all: {opened:?}");
+    // Those of another store.
+    Store::open(AnyEngine::Memory(MemoryEngine::new()), keyring.clone(), entropy.clone()).await.unwrap();
     let opened = Store::open(world.engine.clone(), keyring, entropy).await;
     assert!(matches!(opened, Err(StoreError::Sealed { .. })), "{opened:?}");
 }

@@ -4,7 +4,7 @@ use crate::harness::*;
 use prost_reflect::Value;
 use sys_contract::id::OrgTag;
 use sys_policy::Span;
-use sys_store::{Find, LogKind, Open, StoreError, Stored, SystemKind};
+use sys_store::{ErasableEntry, Find, LogKind, Open, STUB_BYTES, StoreError, Stored, SystemKind, engine::Order};
 
 async fn names(open: &mut Open, prefix: &[u8], after: Option<&[u8]>, limit: usize) -> Vec<String> {
     let rows = open.rows(SystemKind::Outbox, prefix, after, limit).await.unwrap();
@@ -54,29 +54,89 @@ async fn a_row_name_is_bounded() {
     assert!(matches!(refused, Err(StoreError::RowName { bytes: 129, limit: 128 })), "{refused:?}");
 }
 
+const STUB: [u8; STUB_BYTES] = [7; STUB_BYTES];
+
+/// Entries of a log as number and content; a dash for one that says nothing any more.
+async fn entries(open: &mut Open, org: OrgTag, numbers: std::ops::Range<u64>, order: Order, limit: usize) -> String {
+    let entries = open.erasable_entries(LogKind::Audit, org, numbers, order, limit).await.unwrap();
+    let said = |entry: &ErasableEntry| {
+        assert_eq!(entry.stub, STUB);
+        let content = entry.content.as_ref().map_or('-', |content| content[0] as char);
+        format!("{}{content}", entry.number)
+    };
+    entries.iter().map(said).collect()
+}
+
+async fn append(open: &mut Open, org: OrgTag, content: &[u8]) {
+    open.append_erasable(LogKind::Audit, org, &STUB, content.to_vec()).await.unwrap();
+}
+
 #[tokio::test]
 async fn entries_of_a_log_are_numbered_without_gaps_and_do_not_conflict() {
     for kind in BOTH {
         let world = World::new(kind).await;
         let org = world.orgs[0].tag();
         let (mut one, mut two, lost) = (world.begin().await, world.begin().await, world.begin().await);
-        one.append(LogKind::Audit, org, b"a".to_vec()).await.unwrap();
-        one.append(LogKind::Audit, org, b"b".to_vec()).await.unwrap();
-        two.append(LogKind::Audit, org, b"c".to_vec()).await.unwrap();
-        two.append(LogKind::Audit, OrgTag::GLOBAL, b"g".to_vec()).await.unwrap();
+        append(&mut one, org, b"a").await;
+        append(&mut one, org, b"b").await;
+        append(&mut two, org, b"c").await;
+        append(&mut two, OrgTag::GLOBAL, b"g").await;
         drop(lost);
         one.commit().await.unwrap();
         two.commit().await.unwrap();
         let mut open = world.begin().await;
-        let mut entries = async |org, from, limit| {
-            let entries = open.log_entries(LogKind::Audit, org, from, limit).await.unwrap();
-            entries.into_iter().map(|(number, entry)| format!("{number}{}", entry[0] as char)).collect::<String>()
-        };
-        assert_eq!(entries(org, 0, 10).await, "0a1b2c");
-        assert_eq!(entries(org, 1, 1).await, "1b");
-        assert_eq!(entries(org, 3, 1).await, "");
-        assert_eq!(entries(OrgTag::GLOBAL, 0, 10).await, "0g");
-        assert_eq!(entries(world.orgs[1].tag(), 0, 10).await, "");
+        assert_eq!(entries(&mut open, org, 0..10, Order::Asc, 10).await, "0a1b2c");
+        assert_eq!(entries(&mut open, org, 0..u64::MAX, Order::Desc, 2).await, "2c1b");
+        assert_eq!(entries(&mut open, org, 1..3, Order::Asc, 1).await, "1b");
+        assert_eq!(entries(&mut open, org, 0..2, Order::Desc, 1).await, "1b");
+        assert_eq!(entries(&mut open, org, 3..9, Order::Asc, 1).await, "");
+        assert_eq!(entries(&mut open, OrgTag::GLOBAL, 0..10, Order::Asc, 10).await, "0g");
+        assert_eq!(entries(&mut open, world.orgs[1].tag(), 0..10, Order::Asc, 10).await, "");
+        let mut next = async |org| open.next_number(LogKind::Audit, org).await.unwrap();
+        assert_eq!((next(org).await, next(OrgTag::GLOBAL).await, next(world.orgs[1].tag()).await), (3, 1, 0));
+    }
+}
+
+#[tokio::test]
+async fn what_an_entry_says_can_go_while_its_number_and_stub_stay() {
+    for kind in BOTH {
+        let world = World::new(kind).await;
+        let org = world.orgs[0].tag();
+        let mut open = world.begin().await;
+        for content in [b"a", b"b", b"c"] {
+            append(&mut open, org, content).await;
+        }
+        open.commit().await.unwrap();
+        let mut open = world.begin().await;
+        let old = open.erasable_entries(LogKind::Audit, org, 0..2, Order::Asc, 9).await.unwrap();
+        open.erase_contents(LogKind::Audit, org, &old).await.unwrap();
+        open.commit().await.unwrap();
+        let mut open = world.begin().await;
+        append(&mut open, org, b"d").await;
+        open.commit().await.unwrap();
+        assert_eq!(entries(&mut world.begin().await, org, 0..9, Order::Asc, 9).await, "0-1-2c3d");
+    }
+}
+
+#[tokio::test]
+async fn the_orgs_that_have_a_log_are_found_one_by_one() {
+    for kind in BOTH {
+        let world = World::new(kind).await;
+        let mut orgs: Vec<OrgTag> = world.orgs.iter().map(|org| org.tag()).collect();
+        orgs.push(OrgTag::GLOBAL);
+        orgs.sort();
+        let mut open = world.begin().await;
+        for org in &orgs {
+            append(&mut open, *org, b"a").await;
+            append(&mut open, *org, b"b").await;
+        }
+        open.commit().await.unwrap();
+        let (mut open, mut found) = (world.begin().await, Vec::new());
+        while let Some(next) = open.next_log(LogKind::Audit, found.last().copied()).await.unwrap() {
+            found.push(next);
+        }
+        assert_eq!(found, orgs);
+        assert_eq!(open.next_log(LogKind::Revocation, None).await.unwrap(), None);
     }
 }
 

@@ -136,9 +136,15 @@ async fn what_the_caller_cannot_read_he_cannot_write_or_guess() {
     for mask in [vec![], vec!["*"]] {
         assert_eq!(refusal(set.update(&set.other, &mask, &[("secret", text("s"))]).await), "denied secret");
     }
-    // Nor by setting its sibling in a oneof, which would clear it.
-    assert_eq!(refusal(set.update(&set.other, &["text"], &[("text", text("t"))]).await), "denied hidden_text");
-    set.update(&set.owner, &["text"], &[("text", text("t"))]).await.expect("the owner may");
+    // Nor by setting its sibling in a oneof, which would clear it; nor does it show whether there is something to clear.
+    for set_by_owner in ["hidden_text", "text", ""] {
+        let given: Vec<_> = Some((set_by_owner, text("h"))).into_iter().filter(|(name, _)| !name.is_empty()).collect();
+        set.update(&set.owner, &["text", "hidden_text"], &given).await.expect("the owner may");
+        for mask in [vec!["text"], vec![]] {
+            let refused = refusal(set.update(&set.other, &mask, &[("text", text("t"))]).await);
+            assert_eq!(refused, "denied hidden_text", "{mask:?} over `{set_by_owner}`");
+        }
+    }
 }
 
 #[tokio::test]

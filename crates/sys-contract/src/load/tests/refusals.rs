@@ -3,6 +3,25 @@
 use super::*;
 
 /// What must not load, the text to replace in the example, and by what. An empty text to replace is the end of the file.
+/// Behind this message a second service may stand.
+const GET_REQUEST: &str = "message GetNoteRequest { string id = 1; }";
+
+/// A second service, with a count of this name, request and answer.
+macro_rules! counting {
+    ($name:literal, $request:literal, $answer:literal) => {
+        concat!(
+            "message GetNoteRequest { string id = 1; }\nservice TallyService { rpc ",
+            $name,
+            "(CountRequest) returns (CountResponse) { option (sys.policy.v1.method) = { serve: COUNT }; } }\n",
+            "message CountRequest { ",
+            $request,
+            " }\nmessage CountResponse { ",
+            $answer,
+            " }"
+        )
+    };
+}
+
 const UPLOADED: &[(&str, &str, &str)] = &[
     ("syntax error", "message GetNoteRequest {", "mesage GetNoteRequest {"),
     (
@@ -56,12 +75,21 @@ const UPLOADED: &[(&str, &str, &str)] = &[
         "service NoteService {",
         "service NoteService { option (sys.policy.v1.service) = { deadline_ms: 60001 };",
     ),
+    ("a rate of nothing", "{ serve: GET }", "{ serve: GET rate: { burst: 5 } }"),
+    ("a rate beyond all callers", "{ serve: GET }", "{ serve: GET rate: { per_minute: 60 burst: 60001 } }"),
     ("an unknown record as target", "record: \"Note\" id", "record: \"Noet\" id"),
     ("an unknown field as id of the target", "id: \"id\" }", "id: \"note.id\" }"),
     ("a target that is no string", "PublishNoteRequest { string id", "PublishNoteRequest { bytes id"),
     ("no target for owner", "target: { record: \"Note\" id: \"id\" } ", ""),
+    (
+        "a fresh password of anybody",
+        "target: { record: \"Note\" id: \"id\" } audit: FULL };\n    option (sys.policy.v1.method_allow) = { owner: true };",
+        "step_up: {} };\n    option (sys.policy.v1.method_allow) = { public: true };",
+    ),
+    ("a fresh password that is no message", "audit: FULL", "step_up: true"),
     ("reach of an unknown record", "audit: FULL", "reach: [\"Nota.GET\"]"),
     ("reach of an unknown verb", "audit: FULL", "reach: [\"Note.UPDAT\"]"),
+    ("reach of COUNT", "audit: FULL", "reach: [\"Note.COUNT\"]"),
     ("reach of LIST", "audit: FULL", "reach: [\"Note.LIST\"]"),
     ("elevate without verb", "audit: FULL", "elevate: [\"Note\"]"),
     ("two methods of one verb", "rpc PublishNote(", "rpc GetNotes("),
@@ -78,6 +106,7 @@ const UPLOADED: &[(&str, &str, &str)] = &[
         "{ verbs: [UPDATE, DELETE] when: \"true\" }",
     ),
     ("a grant of no verb", "{ verbs: [DELETE] role: ADMIN at: PROJECT }", "{ role: ADMIN at: PROJECT }"),
+    ("a grant of COUNT", "{ verbs: [DELETE] role: ADMIN", "{ verbs: [COUNT] role: ADMIN"),
     ("a grant of LIST", "{ verbs: [DELETE] role: ADMIN", "{ verbs: [LIST] role: ADMIN"),
     ("a grant of an unknown verb", "{ verbs: [DELETE] role: ADMIN", "{ verbs: [VERB_UNSPECIFIED] role: ADMIN"),
     ("verbs on a method", "method_allow) = { owner: true }", "method_allow) = { verbs: [GET] owner: true }"),
@@ -165,7 +194,24 @@ const UPLOADED: &[(&str, &str, &str)] = &[
         "message GetNoteRequest { string id = 1;",
         "message GetNoteRequest { string id = 1 [(sys.policy.v1.field) = { output_only: true }];",
     ),
-    ("an ORDERED index", "{ index: EQUAL }", "{ index: ORDERED }"),
+    (
+        "a predefined rule on a field",
+        "string filter = 3;",
+        "string filter = 3 [(buf.validate.predefined).cel = { id: \"a\" expression: \"((((\" }];",
+    ),
+    ("ORDERED on a personal field", "{ index: SEARCH }", "{ index: ORDERED }"),
+    ("ORDERED on what is called personal", "{ index: EQUAL }", "{ index: ORDERED personal: true }"),
+    (
+        "ORDERED on a hidden field",
+        "{ read: { owner: true } }",
+        "{ read: { owner: true } index: ORDERED personal: false }",
+    ),
+    (
+        "ORDERED on bytes",
+        "bool published = 6    [(sys.policy.v1.field) = { index: EQUAL }",
+        "bytes published = 6 [(sys.policy.v1.field) = { index: ORDERED visible: true }",
+    ),
+    ("visible without ORDERED", "{ index: EQUAL }", "{ index: EQUAL visible: true }"),
     ("an unknown index", "{ index: EQUAL }", "{ index: 12 }"),
     (
         "SEARCH on a bool",
@@ -219,6 +265,20 @@ const UPLOADED: &[(&str, &str, &str)] = &[
         "message ListNotesResponse { repeated Note notes = 1; }",
     ),
     ("LIST with a count", "string next_page_token = 2; }", "string next_page_token = 2; int32 total_size = 3; }"),
+    ("COUNT of nothing", GET_REQUEST, counting!("CountThings", "string org_id = 1;", "int64 count = 1;")),
+    ("COUNT of one", GET_REQUEST, counting!("CountNote", "string org_id = 1;", "int64 count = 1;")),
+    ("COUNT that names no org", GET_REQUEST, counting!("CountNotes", "string filter = 1;", "int64 count = 1;")),
+    (
+        "COUNT with pages",
+        GET_REQUEST,
+        counting!("CountNotes", "string org_id = 1; int32 page_size = 2;", "int64 count = 1;"),
+    ),
+    ("COUNT that is no number", GET_REQUEST, counting!("CountNotes", "string org_id = 1;", "string count = 1;")),
+    (
+        "COUNT with records",
+        GET_REQUEST,
+        counting!("CountNotes", "string org_id = 1;", "int64 count = 1; repeated Note notes = 2;"),
+    ),
     ("LIST of two records", "repeated Note notes = 1;", "repeated Note notes = 1; repeated Note more = 3;"),
     (
         "CREATE of nothing",

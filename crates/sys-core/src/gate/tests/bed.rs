@@ -10,7 +10,7 @@ use crate::{
     module::{Handlers, Module},
     monitor::{Monitor, Settings},
     outbox::{Effect, Mail},
-    refusal::{Code, Refusal},
+    refusal::{Reason, Refusal},
     throttle::Rates,
     token::Claims,
 };
@@ -31,7 +31,7 @@ use sys_contract::{
 use sys_keys::{Entropy, Keyring, SystemEntropy, Unsealer};
 use sys_store::{
     LogKind, Open, Store,
-    engine::{AnyEngine, memory::MemoryEngine},
+    engine::{AnyEngine, Order, memory::MemoryEngine},
 };
 use tower::ServiceExt;
 
@@ -71,21 +71,23 @@ impl Module for Attacks {
         handlers.unary(path_of("Panic"), async |_, ()| -> Result<(), Refusal> { panic!("a secret") });
         handlers.unary(path_of("Mail"), async |call: Call, ()| call.after_commit(mail()).await);
         handlers.unary(path_of("Keep"), async |_, ()| -> Result<(), Refusal> {
-            Err(Refusal::new(Code::Unauthenticated, "KEPT", "kept").keep_writes())
+            Err(Refusal::new(Reason::TokenRefused, "kept").keep_writes())
         });
         let leaked = self.leaked.clone();
         handlers.unary(path_of("Leak"), move |call, ()| {
             *leaked.lock().unwrap() = Some(call);
             std::future::ready(Ok(()))
         });
-        let leaked = self.leaked.clone();
-        handlers.unary(path_of("Hang"), move |call: Call, ()| {
-            *leaked.lock().unwrap() = Some(call.clone());
-            async move {
-                drop(call.open().await?);
-                std::future::pending::<Result<(), Refusal>>().await
-            }
-        });
+        for method in ["Hang", "Wait"] {
+            let leaked = self.leaked.clone();
+            handlers.unary(path_of(method), move |call: Call, ()| {
+                *leaked.lock().unwrap() = Some(call.clone());
+                async move {
+                    drop(call.open().await?);
+                    std::future::pending::<Result<(), Refusal>>().await
+                }
+            });
+        }
     }
 }
 
@@ -109,7 +111,8 @@ impl Bed {
         let unsealer = Unsealer::DangerKeyFile(files.path().join("danger"));
         let keyring = Keyring::create(&files.path().join("keys"), &unsealer, entropy.clone()).unwrap();
         let store = Store::open(AnyEngine::Memory(MemoryEngine::new()), keyring, entropy).await.unwrap();
-        let settings = Settings { issuer: "http://127.0.0.1".to_owned(), rates, clock: Clock::System };
+        let countries = Arc::default();
+        let settings = Settings { issuer: "http://127.0.0.1".to_owned(), rates, clock: Clock::System, countries };
         let monitor = Monitor::start(store.clone(), settings).await.unwrap();
         let text = include_str!("attack.proto").to_owned();
         let source = SourceFile { path: "sys/attack/v1/attack.proto".to_owned(), text };
@@ -133,16 +136,21 @@ impl Bed {
 
     /// An access token of somebody who is logged in.
     pub(super) async fn token(&self) -> String {
+        self.token_of_session(3_600).await
+    }
+
+    /// The same, where the session ends in so many seconds.
+    pub(super) async fn token_of_session(&self, ends_in_s: i64) -> String {
         let mut open = self.open().await;
         let (now, random) = (open.now().unix_s, self.random());
         let account = AccountId::from_record(RecordId::new(OrgTag::GLOBAL, 1, random));
         let session = SessionId::from_record(RecordId::new(OrgTag::GLOBAL, 2, random));
         let principal = Principal { email: account.to_string(), verified: true, ..Principal::default() };
         put(&mut open, self, account.record(), &principal).await;
-        let row = Session { account_id: account.to_string(), expires_unix_s: now + 3_600, ..Session::default() };
+        let row = Session { account_id: account.to_string(), expires_unix_s: now + ends_in_s, ..Session::default() };
         put(&mut open, self, session.record(), &row).await;
         open.commit().await.unwrap();
-        self.gate().access.sign(account, session, now, [0; 16]).text
+        self.gate().access.sign(account, session, i64::MAX, now, [0; 16]).text
     }
 
     /// Ends a session in the store, of which the cache of callers does not hear.
@@ -233,6 +241,6 @@ async fn put<M: prost::Message + prost::Name>(open: &mut Open, bed: &Bed, id: Re
 
 async fn leaves(store: &Store, org: OrgTag) -> Vec<Leaf> {
     let mut open = store.begin(Clock::System.now()).await.unwrap();
-    let entries = open.log_entries(LogKind::Audit, org, 0, 1_000).await.unwrap();
-    entries.iter().map(|(_, entry)| Leaf::decode(&entry[32..]).unwrap()).collect()
+    let entries = open.erasable_entries(LogKind::Audit, org, 0..u64::MAX, Order::Asc, 1_000).await.unwrap();
+    entries.iter().map(|entry| Leaf::decode(entry.content.as_ref().unwrap().as_slice()).unwrap()).collect()
 }

@@ -2,7 +2,7 @@
 
 use crate::{
     epoch,
-    identity::{Email, Identity, rows::Row, scope::Scope, turn::Turn, wire::Principal},
+    identity::{Email, Identity, rows::Row, scope::Scope, sessions::Device, turn::Turn, wire::Principal},
     password::Passwords,
     refusal::Refusal,
     token::{AccessTokens, Claims, RefreshTokens},
@@ -57,7 +57,7 @@ impl Bed {
         let tables = store.load(contract, rules).await.unwrap();
         let access = Arc::new(AccessTokens::new(&Secret::filled(|bytes| bytes.fill(1)), "http://127.0.0.1").unwrap());
         let refresh = RefreshTokens::new(&Secret::filled(|bytes| bytes.fill(2)));
-        let identity = Identity::new(&tables, Passwords::new(entropy.clone()), access, refresh);
+        let identity = Identity::new(&tables, Passwords::new(entropy.clone()), access, refresh, Arc::default());
         Self { store, tables, identity, entropy, _files: files }
     }
 
@@ -67,8 +67,10 @@ impl Bed {
 
     /// The caller that a person is, as the gate would load him.
     pub(super) async fn caller(&self, open: &mut Open, person: &Person) -> Result<Arc<Caller>, Refusal> {
-        let claims = Claims { account: person.account, session: person.session, expires_unix_s: i64::MAX };
-        self.identity.load_caller(open, &claims).await?.map(Arc::new).ok_or_else(Refusal::token_refused)
+        let (account, session) = (person.account, person.session);
+        let claims = Claims { account, session, issued_unix_s: i64::MIN, expires_unix_s: i64::MAX };
+        let loaded = self.identity.load_caller(open, &claims).await?.ok_or_else(Refusal::token_refused)?;
+        Ok(Arc::new(loaded.caller))
     }
 
     /// Does something as a person, or as nobody, and leaves it uncommitted.
@@ -128,7 +130,7 @@ impl Bed {
         };
         let made = self.act_at(None, NOW, async |turn| {
             let account = turn.add_principal(row).await?;
-            let signed_in = turn.open_session(&self.identity, account, name).await?;
+            let signed_in = turn.open_session(&self.identity, account, Device { name, country: None }).await?;
             Ok((account, signed_in.session))
         });
         let (account, session) = made.await.unwrap();

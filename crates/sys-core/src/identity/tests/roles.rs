@@ -4,9 +4,10 @@ use super::bed::{Bed, NOW, conflicts};
 use crate::{
     identity::{
         InvitationKey, Scope,
+        sessions::Device,
         wire::{Binding, Invitation, OneTimeToken, Principal, Session},
     },
-    refusal::Code,
+    refusal::{Code, Reason},
 };
 use sys_contract::model::Role;
 use sys_policy::BindingScope;
@@ -89,7 +90,7 @@ async fn the_last_admin_of_an_org_stays() {
     let scope = Scope::Org(org);
     bed.join(&one, &two, scope, Role::User).await;
     let (first, second, third) = (one.account, two.account, three.account);
-    let last = |refusal: crate::refusal::Refusal| assert_eq!(refusal.reason, "LAST_ADMIN");
+    let last = |refusal: crate::refusal::Refusal| assert_eq!(refusal.reason, Reason::LastAdmin);
     last(bed.act(&one, async |turn| turn.revoke_role(first, scope).await).await.unwrap_err());
     last(bed.act(&one, async |turn| turn.remove_member(first, org).await).await.unwrap_err());
     last(bed.act(&one, async |turn| turn.remove_account(first).await).await.unwrap_err());
@@ -167,10 +168,10 @@ async fn a_superadmin_holds_no_role_in_an_org_and_gives_none() {
     let to_root = root.email.clone();
     let invited = bed.act(&admin, async |turn| turn.invite(&to_root, scope, Role::Guest).await).await.unwrap();
     let key = InvitationKey::Id(invited.open.id);
-    assert_eq!(bed.act(&root, async |turn| turn.accept(&key).await).await.unwrap_err().reason, "SUPERADMIN_IN_ORG");
+    assert_eq!(bed.act(&root, async |turn| turn.accept(&key).await).await.unwrap_err().reason, Reason::SuperadminInOrg);
     let open = Scope::Project(org, bed.project());
     let joined = bed.act(&root, async |turn| turn.join_open_project(open).await).await;
-    assert_eq!(joined.unwrap_err().reason, "SUPERADMIN_IN_ORG");
+    assert_eq!(joined.unwrap_err().reason, Reason::SuperadminInOrg);
 }
 
 #[tokio::test]
@@ -263,9 +264,9 @@ async fn who_is_suspended_or_sent_away_does_not_come_back_by_an_older_invitation
     let key = InvitationKey::Token(invited.token.text().to_string());
     bed.act(&admin, async |turn| turn.set_suspended(account, org, true).await).await.unwrap();
     assert!(bed.bindings(&user).await.unwrap().is_empty());
-    assert_eq!(bed.act(&user, async |turn| turn.accept(&key).await).await.unwrap_err().reason, "MEMBER_SUSPENDED");
+    assert_eq!(bed.act(&user, async |turn| turn.accept(&key).await).await.unwrap_err().reason, Reason::MemberSuspended);
     let joined = bed.act(&user, async |turn| turn.join_open_project(project).await).await;
-    assert_eq!(joined.unwrap_err().reason, "MEMBER_SUSPENDED");
+    assert_eq!(joined.unwrap_err().reason, Reason::MemberSuspended);
     bed.act(&admin, async |turn| turn.remove_member(account, org).await).await.unwrap();
     assert_eq!(bed.act(&user, async |turn| turn.accept(&key).await).await.unwrap_err().code, Code::NotFound);
 }
@@ -321,8 +322,10 @@ async fn fault_13_who_is_disabled_has_nothing_from_his_next_request_on() {
     assert_ne!(bed.epoch(&user).await, before, "what is cached of him is void");
     assert_eq!(bed.bindings(&user).await.unwrap_err().code, Code::Unauthenticated, "his session is gone");
     // Even with a session he would hold nothing.
-    let session =
-        bed.act_at(None, NOW, async |turn| turn.open_session(&bed.identity, account, "").await).await.unwrap();
+    let session = bed
+        .act_at(None, NOW, async |turn| turn.open_session(&bed.identity, account, Device::default()).await)
+        .await
+        .unwrap();
     let again = super::bed::Person { session: session.session, ..user.clone() };
     assert!(bed.bindings(&again).await.unwrap().is_empty());
     bed.act(&admin, async |turn| turn.set_disabled(account, false).await).await.unwrap();

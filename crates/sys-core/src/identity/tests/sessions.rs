@@ -5,6 +5,7 @@ use crate::{
     identity::{
         Email, Registered, SignedIn,
         limits::{MAX_LIVE_TOKENS, MAX_SESSIONS_PER_ACCOUNT, SESSION_IDLE_S, SESSION_LIFE_S},
+        sessions::Device,
         wire::{OneTimeToken, Principal, Purpose, Session},
     },
     password::StoredPassword,
@@ -13,12 +14,14 @@ use crate::{
 
 async fn log_in(bed: &Bed, who: &Person, now_unix_s: i64) -> SignedIn {
     let account = who.account;
-    bed.act_at(None, now_unix_s, async |turn| turn.open_session(&bed.identity, account, "").await).await.unwrap()
+    bed.act_at(None, now_unix_s, async |turn| turn.open_session(&bed.identity, account, Device::default()).await)
+        .await
+        .unwrap()
 }
 
 async fn refresh(bed: &Bed, token: &str, now_unix_s: i64) -> Result<SignedIn, Refusal> {
     let parsed = bed.identity.0.refresh.parse(token).unwrap();
-    bed.act_at(None, now_unix_s, async |turn| turn.refresh_session(&bed.identity, &parsed).await).await
+    bed.act_at(None, now_unix_s, async |turn| turn.refresh_session(&bed.identity, &parsed, None).await).await
 }
 
 #[tokio::test]
@@ -109,6 +112,37 @@ async fn strangers_who_ask_again_and_again_void_no_token_and_flood_no_mailbox() 
     let later = bed.act_at(None, NOW + 60, async |turn| turn.issue(account, Purpose::Reset, 60, None).await).await;
     assert!(later.unwrap().is_some());
     assert_eq!(bed.all::<OneTimeToken>().await.len(), 1);
+}
+
+#[tokio::test]
+async fn to_ask_for_a_new_password_is_as_much_work_for_an_address_without_account() {
+    let bed = Bed::new().await;
+    let (user, shut_out) = (bed.person("user").await, bed.person("out").await);
+    let root = bed.superadmin().await;
+    let account = shut_out.account;
+    bed.act(&root, async |turn| turn.set_disabled(account, true).await).await.unwrap();
+    let nobody = Email::assume_canonical("nobody@example.org");
+    let written = async |email: &Email| {
+        let (open, done) = bed.begin(None, NOW, async |turn| turn.forget_password(email).await).await;
+        let records = open.changed_records().count();
+        open.commit().await.unwrap();
+        (done.unwrap().is_some(), records)
+    };
+    for asked in 1..=MAX_LIVE_TOKENS + 1 {
+        let rows = usize::from(asked <= MAX_LIVE_TOKENS);
+        assert_eq!(written(&user.email).await, (rows == 1, rows), "{asked}");
+        assert_eq!(written(&nobody).await, (false, rows), "{asked}");
+        assert_eq!(written(&shut_out.email).await, (false, rows), "{asked}");
+    }
+    // What nobody has does not stay.
+    let later = NOW + 3_600;
+    for number in 0..200 {
+        let email = Email::assume_canonical(format!("n{number}@example.org"));
+        bed.act_at(None, later, async |turn| turn.forget_password(&email).await).await.unwrap();
+    }
+    let left = bed.all::<OneTimeToken>().await;
+    let old = left.iter().filter(|row| row.purpose() == Purpose::Nothing && row.expires_unix_s <= later).count();
+    assert_eq!(old, 0);
 }
 
 #[tokio::test]

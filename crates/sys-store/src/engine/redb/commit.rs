@@ -98,12 +98,15 @@ impl Committer {
 
     /// Commits those of a batch that conflict with nothing. An error is that of the whole batch.
     fn commit(&mut self, batch: Vec<(u64, ReadSet, Vec<Write>)>) -> Result<Vec<Verdict>, CommitError> {
+        let began = Instant::now();
         let mut txn = self.database.begin_write().map_err(engine_error)?;
         // Also makes the commit one in two phases. A start after a crash takes milliseconds instead of reading the file.
         txn.set_quick_repair(true);
         let verdicts = self.write(&txn, batch)?;
+        let conflicts = verdicts.iter().filter(|verdict| matches!(verdict, Err(CommitError::Conflict))).count();
         if verdicts.iter().all(Result::is_err) {
             txn.abort().map_err(engine_error)?;
+            self.state.counters.batch(verdicts.len(), conflicts, began.elapsed());
             return Ok(verdicts);
         }
         let syncs = self.syncs.count();
@@ -113,6 +116,7 @@ impl Committer {
         })?;
         let snapshot = Snapshot::of(&self.database, self.version).map_err(CommitError::Unknown)?;
         *self.state.published.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(snapshot));
+        self.state.counters.batch(verdicts.len(), conflicts, began.elapsed());
         Ok(verdicts)
     }
 

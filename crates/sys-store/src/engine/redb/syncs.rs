@@ -1,9 +1,10 @@
-//! Counts the syncs of a storage backend, to tell what a commit that failed has left behind.
+//! Counts the syncs of a storage backend, to tell what a commit that failed has left behind, and takes their time.
 //!
 //! A redb commit in two phases writes all pages and syncs, then turns the header to them and syncs again
 //! (`redb::WriteTransaction::set_two_phase_commit`). So a commit during which no sync succeeded has certainly not been applied,
 //! whatever reached the disk: that is the case of a full disk. Later than that nobody knows.
 
+use crate::histogram::{Histogram, Observations};
 use redb::{BackendError, StorageBackend};
 use std::{
     io,
@@ -12,7 +13,12 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
+    time::Instant,
 };
+
+/// Microseconds of one sync: a disk with a cache of its own answers in less than the first, a tired one in the last.
+const SYNC_MICROS: &[u64] =
+    &[100, 250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000, 1_000_000];
 
 /// A backend whose successful syncs are counted.
 #[derive(Debug)]
@@ -22,27 +28,40 @@ pub(super) struct CountSyncs<B> {
 }
 
 /// The count.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Syncs(Arc<AtomicU64>);
+#[derive(Debug, Clone)]
+pub(super) struct Syncs(Arc<Done>);
+
+#[derive(Debug)]
+struct Done {
+    count: AtomicU64,
+    micros: Histogram,
+}
 
 impl Syncs {
     /// How many syncs have succeeded so far.
     pub(super) fn count(&self) -> u64 {
-        self.0.load(Ordering::Acquire)
+        self.0.count.load(Ordering::Acquire)
+    }
+
+    /// Microseconds that they took.
+    pub(super) fn micros(&self) -> Observations {
+        self.0.micros.observations()
     }
 }
 
 impl<B> CountSyncs<B> {
     pub(super) fn new(backend: B) -> (Self, Syncs) {
-        let syncs = Syncs::default();
+        let syncs = Syncs(Arc::new(Done { count: AtomicU64::new(0), micros: Histogram::new(SYNC_MICROS) }));
         (Self { backend, syncs: syncs.clone() }, syncs)
     }
 }
 
 impl<B: StorageBackend> StorageBackend for CountSyncs<B> {
     fn sync_data(&self) -> Result<(), io::Error> {
+        let began = Instant::now();
         self.backend.sync_data()?;
-        self.syncs.0.fetch_add(1, Ordering::Release);
+        self.syncs.0.micros.observe(u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX));
+        self.syncs.0.count.fetch_add(1, Ordering::Release);
         Ok(())
     }
 

@@ -1,24 +1,11 @@
 //! What only the engine on a file can break: its locks, its life and its syncs.
 
 use super::*;
-use crate::engine::{EngineError, redb::Bounds};
-use std::{
-    fs,
-    future::{Future, poll_fn},
-    os::unix::fs::PermissionsExt,
-    pin::{Pin, pin},
-    sync::Barrier,
-    task::Poll,
-    thread,
-    time::Duration,
-};
+use crate::engine::{EngineError, fault::poll_once, redb::Bounds};
+use std::{fs, os::unix::fs::PermissionsExt, pin::pin, sync::Barrier, thread, time::Duration};
 
 fn open(path: &std::path::Path) -> Result<RedbEngine, EngineError> {
     RedbEngine::open(path, OPTIONS)
-}
-
-async fn poll_once<F: Future>(mut future: Pin<&mut F>) -> Poll<F::Output> {
-    poll_fn(|context| Poll::Ready(future.as_mut().poll(context))).await
 }
 
 fn bounded(bounds: Bounds) -> RedbEngine {
@@ -74,6 +61,27 @@ async fn versions_and_log_numbers_go_on_after_a_restart() {
         let mut txn = engine.begin().await.unwrap();
         assert_eq!(txn.get(&numbered("log", number, "")).await.unwrap(), Some(bytes(number.to_string())));
     }
+}
+
+#[tokio::test]
+async fn commits_syncs_conflicts_and_rows_are_counted() {
+    let engine = redb_on(&Disk::new(0));
+    let before = engine.stats().unwrap();
+    let mut loser = engine.begin().await.unwrap();
+    loser.get(b"a").await.unwrap();
+    commit(&engine, vec![put("a", "1"), put("b", "1")]).await;
+    assert!(matches!(loser.commit(vec![put("a", "2")]).await, Err(CommitError::Conflict)));
+    let after = engine.stats().unwrap();
+    assert_eq!((after.conflicts - before.conflicts, after.rows - before.rows), (1, 2));
+    assert_eq!(
+        after.commit_micros.count() - before.commit_micros.count(),
+        2,
+        "a batch is one though all of it conflicts"
+    );
+    assert_eq!(after.batch_transactions.sum - before.batch_transactions.sum, 2);
+    assert!(after.sync_micros.count() >= before.sync_micros.count() + 2, "a commit in two phases");
+    engine.close();
+    assert!(matches!(engine.stats(), Err(EngineError::Closed)));
 }
 
 #[tokio::test]
@@ -183,7 +191,7 @@ async fn a_commit_that_was_handed_over_runs_on_when_its_caller_goes() {
         let mut abandoned = pin!(engine.begin().await.unwrap().commit(vec![put("a", "1")]));
         // Polled once, it has handed its writes over, and the disk does not let it end.
         disk.hold_syncs(true);
-        assert!(poll_once(abandoned.as_mut()).await.is_pending());
+        assert!(poll_once(abandoned.as_mut()).await.is_none());
     }
     disk.hold_syncs(false);
     commit(&engine, vec![put("b", "1")]).await;
@@ -203,8 +211,8 @@ async fn closing_commits_what_was_handed_over_and_refuses_the_rest() {
         let commit = engine.begin().await.unwrap().commit(vec![put(&n.to_string(), "")]);
         let mut commit = Box::pin(tokio::task::unconstrained(commit));
         match poll_once(commit.as_mut()).await {
-            Poll::Pending => waiting.push(commit),
-            Poll::Ready(outcome) => committed += usize::from(outcome.is_ok()),
+            None => waiting.push(commit),
+            Some(outcome) => committed += usize::from(outcome.is_ok()),
         }
     }
     engine.close();
@@ -233,7 +241,7 @@ async fn concurrent_commits_share_a_sync() {
     for writer in 0..64 {
         let commit = engine.begin().await.unwrap().commit(vec![put(&writer.to_string(), "")]);
         let mut commit = Box::pin(tokio::task::unconstrained(commit));
-        assert!(poll_once(commit.as_mut()).await.is_pending());
+        assert!(poll_once(commit.as_mut()).await.is_none());
         writers.push(commit);
     }
     disk.hold_syncs(false);

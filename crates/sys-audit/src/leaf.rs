@@ -1,0 +1,83 @@
+//! A leaf: what an entry of the log says, in the bytes that are hashed.
+//!
+//! A leaf names ids, grants and reasons, never values. It is salted, so that its hash says nothing to those who may not read
+//! the leaf, nor to anybody once the leaf is gone.
+
+use sys_contract::id::{RECORD_ID_BYTES, RecordId};
+
+/// Random bytes in a leaf.
+pub const SALT_BYTES: usize = 16;
+/// The outcome of a call that was let through.
+pub const OK: &str = "OK";
+
+/// What a leaf says. Its protobuf form, as it was first written, is what is hashed.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct Leaf {
+    /// Unix seconds of the call.
+    #[prost(int64, tag = "1")]
+    pub unix_s: i64,
+    /// Nanoseconds beside them.
+    #[prost(int32, tag = "2")]
+    pub nanos: i32,
+    /// The method's path.
+    #[prost(string, tag = "3")]
+    pub method: String,
+    /// The caller's account, in text; empty for an anonymous caller.
+    #[prost(string, tag = "4")]
+    pub account_id: String,
+    /// The caller's session.
+    #[prost(string, tag = "5")]
+    pub session_id: String,
+    /// `OK`, or the reason of the refusal.
+    #[prost(string, tag = "6")]
+    pub outcome: String,
+    /// The records that were written or that the call was judged on: org tag and UUID, 22 bytes each.
+    #[prost(bytes = "vec", repeated, tag = "7")]
+    pub records: Vec<Vec<u8>>,
+    /// The number of the grant that allowed it, counted from 0 in the contract's order; absent where it took none.
+    #[prost(uint32, optional, tag = "8")]
+    pub grant: Option<u32>,
+    /// Refusals without a leaf of their own, since there were too many; then only the time stands beside it.
+    #[prost(uint64, tag = "9")]
+    pub lost: u64,
+    /// Random, so that nobody finds the leaf by guessing what has this hash.
+    #[prost(bytes = "vec", tag = "10")]
+    pub salt: Vec<u8>,
+    /// The retention was applied: what the entries below this number said was about to be erased.
+    #[prost(uint64, tag = "11")]
+    pub erased_below: u64,
+}
+
+impl Leaf {
+    /// Names these records beside those that it names already.
+    #[must_use]
+    pub fn records(mut self, ids: impl IntoIterator<Item = RecordId>) -> Self {
+        for id in ids {
+            let bytes = id.to_bytes().to_vec();
+            if !self.records.contains(&bytes) {
+                self.records.push(bytes);
+            }
+        }
+        self
+    }
+
+    /// The records that it names. What is no id is left out; no leaf of a server has such a thing.
+    pub fn record_ids(&self) -> impl Iterator<Item = RecordId> {
+        self.records.iter().filter_map(|bytes| {
+            let bytes: [u8; RECORD_ID_BYTES] = bytes.as_slice().try_into().ok()?;
+            Some(RecordId::from_bytes(bytes))
+        })
+    }
+
+    /// Whether the call was let through.
+    pub fn is_ok(&self) -> bool {
+        self.outcome == OK
+    }
+
+    /// The leaf of a call that was refused for this reason.
+    #[must_use]
+    pub fn refused(mut self, reason: &str) -> Self {
+        reason.clone_into(&mut self.outcome);
+        self
+    }
+}

@@ -1,0 +1,177 @@
+//! How many calls run at once. A call that waits for the disk or for a password's hash holds memory and a snapshot meanwhile:
+//! of these there are so many, a few more wait for their turn, and the rest is told at once to come back.
+//!
+//! What only computes never gets here in numbers: it runs to its end when it is begun, and what has to wait before that is
+//! the listener's concern, and [`too_late`]'s.
+
+use crate::refusal::{Reason, Refusal};
+use std::{
+    sync::atomic::{AtomicUsize, Ordering},
+    time::{Duration, Instant},
+};
+use tokio::sync::{Semaphore, SemaphorePermit};
+
+/// Calls that run at once: twice what one commit takes, so that the next one fills while a sync lasts.
+pub(super) const RUNNING: usize = 512;
+/// Calls that wait for their turn.
+pub(super) const WAITING: usize = 512;
+/// The longest wait for a turn.
+const LONGEST_WAIT: Duration = Duration::from_secs(1);
+/// Bytes of a body that count for nothing: most requests have fewer.
+const SMALL_BODY_BYTES: usize = 4 * 1_024;
+/// The other bytes of all bodies that are held at the same time, from their arrival until their call ends. Who sends large
+/// bodies slowly, and many of them, uses these up, and nobody's small calls suffer for it.
+const BODY_BYTES: usize = 128 << 20;
+/// The longest wait of a request until somebody begins with it. Short beside the time that callers wait for an answer: what is
+/// begun with must be answered while somebody waits for it.
+const LONGEST_QUEUE: Duration = Duration::from_millis(250);
+/// When it makes sense to come back.
+const COME_BACK: Duration = Duration::from_secs(1);
+
+/// The calls that run and wait.
+#[derive(Debug)]
+pub(super) struct Load {
+    running: Semaphore,
+    admitted: Semaphore,
+    body_bytes: AtomicUsize,
+}
+
+/// The bytes of a body that is held, until this is dropped.
+#[derive(Debug)]
+pub(super) struct Held<'a> {
+    load: &'a Load,
+    body_bytes: usize,
+    counted: usize,
+}
+
+/// A call's place among those that run, until it is dropped.
+#[derive(Debug)]
+pub(super) struct Running<'a>(#[allow(dead_code, reason = "held, not read")] SemaphorePermit<'a>);
+
+impl Default for Load {
+    fn default() -> Self {
+        let body_bytes = AtomicUsize::new(0);
+        Self { running: Semaphore::new(RUNNING), admitted: Semaphore::new(WAITING), body_bytes }
+    }
+}
+
+impl Load {
+    /// Whether another call would have to be turned away.
+    pub(super) fn is_full(&self) -> bool {
+        self.admitted.available_permits() == 0
+    }
+
+    /// Holds a body, of which nothing has come yet.
+    pub(super) fn hold(&self) -> Held<'_> {
+        Held { load: self, body_bytes: 0, counted: 0 }
+    }
+
+    /// Waits for a turn. Who goes away meanwhile gives up his place.
+    pub(super) async fn enter(&self) -> Result<Running<'_>, Refusal> {
+        // On every call's way: one compare-and-swap where there is room.
+        if let Ok(permit) = self.running.try_acquire() {
+            return Ok(Running(permit));
+        }
+        let Ok(_waiting) = self.admitted.try_acquire() else { return Err(overloaded()) };
+        match tokio::time::timeout(LONGEST_WAIT, self.running.acquire()).await {
+            Ok(Ok(permit)) => Ok(Running(permit)),
+            Ok(Err(closed)) => Err(Refusal::internal(closed)),
+            Err(_) => Err(overloaded()),
+        }
+    }
+}
+
+impl Held<'_> {
+    /// So many bytes more have come.
+    pub(super) fn grow(&mut self, by: usize) -> Result<(), Refusal> {
+        self.body_bytes = self.body_bytes.saturating_add(by);
+        let more = self.body_bytes.saturating_sub(SMALL_BODY_BYTES) - self.counted;
+        if more > 0 {
+            self.counted += more;
+            if self.load.body_bytes.fetch_add(more, Ordering::Relaxed) + more > BODY_BYTES {
+                return Err(overloaded());
+            }
+        }
+        Ok(())
+    }
+
+    /// The bytes that have come so far.
+    pub(super) fn body_bytes(&self) -> usize {
+        self.body_bytes
+    }
+}
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        if self.counted > 0 {
+            self.load.body_bytes.fetch_sub(self.counted, Ordering::Relaxed);
+        }
+    }
+}
+
+/// Turns a request away that has waited for so long before anybody began with it that its sender has most likely given it
+/// up: to begin with it now would let the next one wait as long.
+pub(super) fn too_late(arrived: Instant) -> Result<(), Refusal> {
+    if arrived.elapsed() >= LONGEST_QUEUE { Err(overloaded()) } else { Ok(()) }
+}
+
+pub(super) fn overloaded() -> Refusal {
+    Refusal::new(Reason::Overloaded, "the server has more to do than it can")
+        .help("nothing was done: wait a second, then try again, and wait longer after each try")
+        .wait(COME_BACK)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use futures_util::FutureExt;
+
+    #[tokio::test]
+    async fn so_many_run_so_many_wait_and_the_rest_is_turned_away() {
+        let load = Load::default();
+        let mut running = Vec::new();
+        for _ in 0..RUNNING {
+            running.push(load.enter().now_or_never().expect("there is room").unwrap());
+        }
+        let mut waiting: Vec<_> = (0..WAITING).map(|_| Box::pin(load.enter())).collect();
+        assert!(waiting.iter_mut().all(|call| call.now_or_never().is_none()));
+        assert!(load.is_full());
+        let refused = load.enter().now_or_never().expect("nobody waits for this").unwrap_err();
+        assert_eq!((refused.reason, refused.retry_after()), (Reason::Overloaded, Some(COME_BACK)));
+        // One who goes away makes room, and one who ends lets the first in.
+        drop(waiting.pop());
+        assert!(!load.is_full());
+        running.pop();
+        let first = waiting.remove(0).now_or_never().expect("its turn").unwrap();
+        assert!(waiting.iter_mut().all(|call| call.now_or_never().is_none()));
+        // Nobody waits for ever.
+        for call in waiting {
+            assert_eq!(call.await.unwrap_err().reason, Reason::Overloaded);
+        }
+        assert!(!load.is_full());
+        drop(first);
+    }
+
+    #[test]
+    fn large_bodies_share_their_room_and_small_ones_need_none() {
+        let load = Load::default();
+        let (mut first, mut second) = (load.hold(), load.hold());
+        first.grow(BODY_BYTES).unwrap();
+        second.grow(SMALL_BODY_BYTES).unwrap();
+        second.grow(SMALL_BODY_BYTES).unwrap();
+        assert_eq!(second.grow(1).unwrap_err().reason, Reason::Overloaded);
+        for _ in 0..1_000 {
+            load.hold().grow(SMALL_BODY_BYTES).unwrap();
+        }
+        drop((first, second));
+        assert_eq!(load.body_bytes.load(Ordering::Relaxed), 0);
+        load.hold().grow(BODY_BYTES).unwrap();
+    }
+
+    #[test]
+    fn what_has_waited_too_long_is_not_begun_with() {
+        assert!(too_late(Instant::now()).is_ok());
+        let long_ago = Instant::now().checked_sub(LONGEST_QUEUE).unwrap();
+        assert_eq!(too_late(long_ago).unwrap_err().reason, Reason::Overloaded);
+    }
+}

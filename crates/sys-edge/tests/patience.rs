@@ -1,0 +1,223 @@
+//! Peers who do not do their part, over real sockets: they are let go, and others are served meanwhile.
+
+#![allow(clippy::expect_used, reason = "test code: the setting for tests does not reach functions beside them")]
+
+use bytes::Bytes;
+use http::{Request, Response, StatusCode};
+use http_body_util::{BodyExt, Full, StreamBody, combinators::UnsyncBoxBody};
+use hyper::{
+    body::{Body, Frame, Incoming},
+    client::conn::http2::SendRequest,
+};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use std::{
+    convert::Infallible,
+    net::SocketAddr,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
+use sys_edge::{AllowedHosts, Bind, Limits, Listener};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpSocket, TcpStream},
+    sync::Notify,
+    time::timeout,
+};
+use tower::service_fn;
+
+/// Longer than anything here takes that does not hang.
+const NEVER: Duration = Duration::from_secs(30);
+/// Patience of a server whose patience is tried.
+const SHORT: Duration = Duration::from_millis(200);
+/// More than all buffers between two processes hold.
+const LARGE_BYTES: usize = 64 << 20;
+
+type Answer = UnsyncBoxBody<Bytes, Infallible>;
+
+/// A body that tells when it is dropped, which is when nothing of it is held any more.
+struct Told {
+    body: Full<Bytes>,
+    dropped: Arc<Notify>,
+}
+
+impl Body for Told {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        Pin::new(&mut self.body).poll_frame(context)
+    }
+}
+
+impl Drop for Told {
+    fn drop(&mut self) {
+        self.dropped.notify_one();
+    }
+}
+
+struct Server {
+    addr: SocketAddr,
+    dropped: Arc<Notify>,
+}
+
+impl Server {
+    /// Serves `/large`, `/page`, `/never` (an answer that does not go on after its first piece) and small answers.
+    async fn start(limits: Limits) -> Self {
+        let addr = SocketAddr::from(([127, 0, 0, 1], 0));
+        let listener =
+            Listener::bind(Bind { addr, limits, allowed_hosts: AllowedHosts::loopback() }).await.expect("bind");
+        let (addr, dropped) = (listener.local_addr(), Arc::new(Notify::new()));
+        let told = Arc::clone(&dropped);
+        let service = service_fn(move |request: Request<Incoming>| {
+            let body: Answer = match request.uri().path() {
+                "/large" => Told { body: Full::from(vec![0; LARGE_BYTES]), dropped: Arc::clone(&told) }.boxed_unsync(),
+                "/never" => StreamBody::new(Halting(Some(Bytes::from_static(b"first")))).boxed_unsync(),
+                "/page" => Full::from(vec![0; 4_096]).boxed_unsync(),
+                _ => Full::from("small").boxed_unsync(),
+            };
+            std::future::ready(Ok::<_, Infallible>(Response::new(body)))
+        });
+        tokio::spawn(listener.serve(service, std::future::pending()));
+        Self { addr, dropped }
+    }
+
+    async fn http1(&self, path: &str) -> TcpStream {
+        let mut stream = TcpStream::connect(self.addr).await.expect("connect");
+        stream.write_all(format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n").as_bytes()).await.expect("write");
+        stream
+    }
+
+    /// A client whose streams take so many bytes before somebody reads them.
+    async fn http2(&self, window_bytes: u32) -> SendRequest<Full<Bytes>> {
+        let stream = TcpStream::connect(self.addr).await.expect("connect");
+        let mut builder = hyper::client::conn::http2::Builder::new(TokioExecutor::new());
+        builder.initial_stream_window_size(window_bytes);
+        let (client, connection) = builder.handshake(TokioIo::new(stream)).await.expect("handshake");
+        tokio::spawn(connection);
+        client
+    }
+
+    async fn serves(&self) {
+        let mut client = self.http2(1 << 16).await;
+        let answer = client.send_request(get("/")).await.expect("an answer");
+        assert_eq!(answer.status(), StatusCode::OK);
+    }
+}
+
+/// A stream of one piece that then says nothing more, for ever.
+struct Halting(Option<Bytes>);
+
+impl futures_util::Stream for Halting {
+    type Item = Result<Frame<Bytes>, Infallible>;
+
+    fn poll_next(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.0.take().map_or(Poll::Pending, |piece| Poll::Ready(Some(Ok(Frame::data(piece)))))
+    }
+}
+
+fn get(path: &str) -> Request<Full<Bytes>> {
+    Request::get(format!("http://localhost{path}")).body(Full::default()).expect("a request")
+}
+
+fn impatient() -> Limits {
+    Limits { stall_timeout: SHORT, ..Limits::default() }
+}
+
+/// What the server sends until it closes.
+async fn until_closed(mut stream: TcpStream) -> usize {
+    let mut bytes = Vec::new();
+    let _ = timeout(NEVER, stream.read_to_end(&mut bytes)).await.expect("the server closes the connection");
+    bytes.len()
+}
+
+#[tokio::test]
+async fn an_answer_that_nobody_reads_is_held_for_a_while_and_no_longer() {
+    let server = Server::start(impatient()).await;
+    let unread = server.http1("/large").await;
+    timeout(NEVER, server.dropped.notified()).await.expect("the answer is given up");
+    assert!(until_closed(unread).await < LARGE_BYTES, "it was cut before its end");
+    server.serves().await;
+}
+
+#[tokio::test]
+async fn an_answer_that_flow_control_holds_back_is_held_for_a_while_and_no_longer() {
+    let server = Server::start(impatient()).await;
+    for (window_bytes, path) in [(1, "/page"), (1_024, "/large")] {
+        let mut client = server.http2(window_bytes).await;
+        let answer = client.send_request(get(path)).await.expect("the head is no part of the window");
+        let gone = async {
+            while client.ready().await.is_ok() {
+                tokio::task::yield_now().await;
+            }
+        };
+        timeout(NEVER, gone).await.expect("the connection is cut");
+        assert!(answer.into_body().collect().await.is_err(), "{path}: it was cut before its end");
+        server.serves().await;
+    }
+    timeout(NEVER, server.dropped.notified()).await.expect("the answer is given up");
+}
+
+#[tokio::test]
+async fn who_waits_for_what_is_not_there_yet_is_not_cut() {
+    let server = Server::start(impatient()).await;
+    let mut client = server.http2(1 << 16).await;
+    let mut answer = client.send_request(get("/never")).await.expect("an answer").into_body();
+    let first = answer.frame().await.expect("a piece").expect("no error");
+    assert_eq!(first.into_data().expect("data"), "first");
+    // Another one is cut meanwhile, which takes as long as the patience with this one would.
+    drop(until_closed(server.http1("/large").await));
+    timeout(NEVER, async {
+        let unread = server.http1("/large").await;
+        server.dropped.notified().await;
+        drop(unread);
+    })
+    .await
+    .expect("the other answer is given up");
+    assert!(timeout(SHORT, answer.frame()).await.is_err(), "the stream goes on");
+    assert_eq!(client.send_request(get("/")).await.expect("an answer").status(), StatusCode::OK);
+}
+
+#[tokio::test]
+async fn a_client_with_a_small_window_gets_the_whole_answer() {
+    let server = Server::start(impatient()).await;
+    let mut client = server.http2(1 << 14).await;
+    let mut answer = client.send_request(get("/large")).await.expect("an answer").into_body();
+    let mut read = 0;
+    while let Some(frame) = timeout(NEVER, answer.frame()).await.expect("it goes on") {
+        read += frame.expect("no error").into_data().expect("data").len();
+    }
+    assert_eq!(read, LARGE_BYTES);
+}
+
+#[tokio::test]
+async fn idle_connections_make_room_for_those_who_wait() {
+    let limits = Limits { connections: 2, crowded_idle_timeout: SHORT, ..Limits::default() };
+    let server = Server::start(limits).await;
+    let mut idle = Vec::new();
+    for _ in 0..2 {
+        let mut stream = server.http1("/").await;
+        let mut first = [0; 1];
+        stream.read_exact(&mut first).await.expect("an answer");
+        idle.push(stream);
+    }
+    timeout(NEVER, server.serves()).await.expect("a third is served");
+    assert!(until_closed(idle.remove(0)).await > 0);
+}
+
+#[tokio::test]
+async fn one_source_does_not_take_all_places() {
+    let server = Server::start(Limits { connections_per_source: 1, ..Limits::default() }).await;
+    let first = server.http1("/").await;
+    assert_eq!(until_closed(TcpStream::connect(server.addr).await.expect("connect")).await, 0, "a second one closes");
+    let socket = TcpSocket::new_v4().expect("a socket");
+    socket.bind(SocketAddr::from(([127, 0, 0, 2], 0))).expect("an address of this machine");
+    let mut other = socket.connect(server.addr).await.expect("connect");
+    other.write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").await.expect("write");
+    assert!(until_closed(other).await > 0, "another source is served");
+    drop(first);
+}

@@ -1,0 +1,69 @@
+//! What each fuzz target asserts. Every parser of bytes from outside has one; `fuzz/README.md` lists them.
+//!
+//! A target is a plain function of bytes that panics when a promise is broken. libFuzzer calls it in `fuzz/`, and
+//! `tests/corpus.rs` calls it with every file of the corpus, on the stable toolchain, as a part of `cargo xtask test`. What
+//! must never happen here: a target that depends on the clock, on random numbers or on the call before, since what it
+//! finds could not be shown again.
+
+#![allow(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a target is test code: a broken promise is a panic"
+)]
+
+mod bootstrap;
+mod client;
+mod condition;
+mod contract;
+mod filter;
+mod http;
+mod identity;
+mod input;
+mod key_file;
+mod message;
+mod store;
+#[cfg(test)]
+mod tests;
+mod things;
+mod token;
+
+/// One parser, or a few that belong together.
+#[derive(Debug, Clone, Copy)]
+pub struct Target {
+    /// The name, of its corpus folder too.
+    pub name: &'static str,
+    /// Panics when a promise is broken.
+    pub run: fn(&[u8]),
+}
+
+/// All targets, in the order of their names.
+pub const TARGETS: &[Target] = &[
+    Target { name: "access_token", run: token::access_token },
+    Target { name: "bootstrap", run: bootstrap::file },
+    Target { name: "catalog_row", run: store::catalog_row },
+    Target { name: "contract", run: contract::file },
+    Target { name: "descriptors", run: client::descriptors },
+    Target { name: "email", run: identity::email },
+    Target { name: "filter", run: filter::text },
+    Target { name: "filter_meaning", run: filter::meaning },
+    Target { name: "http_head", run: http::head },
+    Target { name: "key_file", run: key_file::file },
+    Target { name: "message_json", run: message::json },
+    Target { name: "message_protobuf", run: message::protobuf },
+    Target { name: "page_token", run: store::page_token },
+    Target { name: "record_id", run: identity::record_id },
+    Target { name: "reflection", run: message::reflection },
+    Target { name: "refresh_token", run: token::refresh_token },
+    Target { name: "refusal_details", run: client::refusal_details },
+    Target { name: "rule", run: contract::rule },
+    Target { name: "session_file", run: client::session_file },
+    Target { name: "stored_key", run: store::key },
+    Target { name: "stored_value", run: store::value },
+    Target { name: "validation_rule", run: contract::validation_rule },
+];
+
+/// The target with this name.
+pub fn target(name: &str) -> Option<&'static Target> {
+    TARGETS.iter().find(|target| target.name == name)
+}

@@ -1,0 +1,121 @@
+//! What stands on disk, and page tokens, which are sealed like it.
+
+use crate::{
+    input::{edited, parts, text},
+    things::THINGS,
+};
+use std::{collections::BTreeSet, sync::LazyLock};
+use sys_contract::{
+    breaking_changes,
+    id::{AccountId, OrgTag, ProjectId, RecordId},
+};
+use sys_keys::{SpaceKeys, deterministic::SeededEntropy, fuzzing::danger_space_keys};
+use sys_store::fuzzing::{self, Query};
+
+static KEYS: LazyLock<SpaceKeys> = LazyLock::new(|| danger_space_keys(0).expect("keys"));
+/// Nothing is sealed with these. A fuzzer sees what is compared, and sends what the target itself has sealed.
+static UNUSED_KEYS: LazyLock<SpaceKeys> = LazyLock::new(|| danger_space_keys(64).expect("keys"));
+/// Where a commit writes its version, which is not under the seal.
+const VERSION: std::ops::Range<usize> = 5..13;
+
+fn entropy() -> SeededEntropy {
+    SeededEntropy::danger_from_seed(1)
+}
+
+/// A value's header is put together as it was taken apart. What was sealed opens in its own place alone and unchanged alone.
+pub(crate) fn value(bytes: &[u8]) {
+    if let Some(again) = fuzzing::header(bytes) {
+        assert_eq!(again, bytes, "a header is written as it was read");
+    }
+    assert_eq!(fuzzing::open(&UNUSED_KEYS, b"key", bytes), None, "a stranger's bytes open");
+    let [plaintext, key, edits] = parts(bytes);
+    let sealed = fuzzing::seal(&KEYS, key, plaintext.to_vec(), &entropy());
+    assert_eq!(fuzzing::open(&KEYS, key, &sealed).as_deref(), Some(plaintext));
+    assert_eq!(fuzzing::open(&KEYS, &[key, b"x"].concat(), &sealed), None, "it opens in another place");
+    let mut changed = edited(&sealed, edits);
+    if changed.len() == sealed.len() {
+        changed[VERSION].copy_from_slice(&sealed[VERSION]);
+    }
+    assert_eq!(fuzzing::open(&KEYS, key, &changed).is_some(), changed == sealed, "a changed value opens");
+}
+
+/// A key that is read begins as keys of its kind do.
+pub(crate) fn key(bytes: &[u8]) {
+    if let Some(begins) = fuzzing::key_begins(bytes) {
+        assert!(bytes.starts_with(&begins) && begins.len() >= 11, "{begins:?}");
+    }
+}
+
+/// A page token opens for the query that it was made for, unchanged, and for no other.
+pub(crate) fn page_token(bytes: &[u8]) {
+    let [filter, order_by, position, edits] = parts(bytes);
+    let (Some(filter), Some(order_by)) = (text(filter), text(order_by)) else { return };
+    let id = RecordId::new(OrgTag::GLOBAL, 1_700_000_000_000, [3; 10]);
+    let query = Query {
+        account: Some(AccountId::from_record(id)),
+        org: Some(OrgTag::of_org(id)),
+        project: None,
+        filter,
+        order_by,
+    };
+    if let Some(text) = text(bytes) {
+        assert_eq!(fuzzing::open_page_token(&UNUSED_KEYS, &query, text), None, "a stranger's text is a token");
+    }
+    let position = [&[7; 16], position].concat();
+    if let Some(again) = fuzzing::position(&position) {
+        assert_eq!(again, position, "a position is written as it was read");
+    }
+    let Some(token) = fuzzing::page_token(&KEYS, &query, &position, &entropy()) else { return };
+    let opened = |query: &Query<'_>, token: &str| fuzzing::open_page_token(&KEYS, query, token);
+    // Longer ones are not made: the values of an order are bounded.
+    assert!(opened(&query, &token).is_none_or(|opened| opened == position), "a token leads elsewhere");
+    assert!(opened(&query, &token).is_some() || token.len() > 4096, "a token does not open");
+    let joined = format!("{filter}{order_by}");
+    let others = [
+        Query { account: None, ..query },
+        Query { org: None, ..query },
+        Query { project: Some(ProjectId::from_record(id)), ..query },
+        Query { filter: &joined, order_by: "", ..query },
+        Query { filter: "", order_by: &joined, ..query },
+    ];
+    for other in others {
+        let same = other.account == query.account
+            && other.org == query.org
+            && other.project == query.project
+            && (other.filter, other.order_by) == (query.filter, query.order_by);
+        assert!(same || opened(&other, &token).is_none(), "a token opens for another query: {other:?}");
+    }
+    let changed = edited(token.as_bytes(), edits);
+    let Some(changed) = text(&changed) else { return };
+    assert!(changed == token || opened(&query, changed).is_none(), "a changed token opens");
+}
+
+/// Rows of the catalog are written as they were read; a load gives no number twice and changes none.
+pub(crate) fn catalog_row(bytes: &[u8]) {
+    if let Some(kept) = fuzzing::kept_contract(bytes) {
+        let _ = breaking_changes(&kept, &THINGS.contract);
+    }
+    let Some(row) = fuzzing::catalog_row(bytes) else { return };
+    assert_eq!(fuzzing::catalog_row(&row).as_ref(), Some(&row), "a row has one form");
+    let Some(loaded) = fuzzing::catalog_loaded(&row, &THINGS.contract) else { return };
+    let numbers = |row: &[u8]| fuzzing::catalog_numbers(row).expect("what we wrote can be read");
+    let (before, after) = (numbers(&row), numbers(&loaded));
+    assert!(after.len() >= before.len(), "a table is gone");
+    for (was, is) in before.iter().zip(&after) {
+        assert!(was.0 == is.0 && is.1.starts_with(&was.1), "a number changed: {was:?} {is:?}");
+    }
+    let new_tables: Vec<u32> = after.iter().skip(before.len()).map(|table| table.0).collect();
+    assert!(are_new(&before.iter().map(|table| table.0).collect::<Vec<_>>(), &new_tables), "{before:?} {after:?}");
+    for (index, is) in after.iter().enumerate() {
+        let was = before.get(index).map_or(&[][..], |table| &table.1);
+        assert!(are_new(was, &is.1[was.len()..]), "an index has another's number: {was:?} {is:?}");
+    }
+    assert_eq!(fuzzing::catalog_loaded(&loaded, &THINGS.contract), Some(loaded), "a second load changes nothing");
+}
+
+/// Whether these numbers were never given before, and each once.
+fn are_new(before: &[u32], new: &[u32]) -> bool {
+    let given: BTreeSet<u32> = before.iter().copied().collect();
+    let fresh: BTreeSet<u32> = new.iter().copied().collect();
+    fresh.len() == new.len() && fresh.is_disjoint(&given) && !fresh.contains(&0)
+}

@@ -1,0 +1,114 @@
+//! Doors for the fuzz targets (`crates/sys-fuzz`) to what is private here: bytes in, bytes out.
+
+use crate::{
+    catalog::{ModuleRow, kind_of},
+    header::{Header, Place, Purpose},
+    key::{self, KeyPart},
+    page::{self, Binding, Position},
+    sealed, shape,
+};
+use prost::Message;
+use sys_contract::{
+    id::{AccountId, OrgTag, ProjectId},
+    model::Contract,
+};
+use sys_keys::{Entropy, SpaceKeys};
+
+/// A stored value's header and ciphertext, taken apart and put together again.
+pub fn header(bytes: &[u8]) -> Option<Vec<u8>> {
+    Header::split(bytes).ok().map(|(header, ciphertext)| header.before(ciphertext))
+}
+
+/// A record, sealed for its place.
+pub fn seal(keys: &SpaceKeys, key: &[u8], plaintext: Vec<u8>, entropy: &dyn Entropy) -> Vec<u8> {
+    sealed::seal(keys, &place(Purpose::Record, key), plaintext, entropy).to_vec()
+}
+
+/// A record, opened, if it was sealed for this place.
+pub fn open(keys: &SpaceKeys, key: &[u8], stored: &[u8]) -> Option<Vec<u8>> {
+    sealed::open(keys, &place(Purpose::Record, key), stored).ok().map(|opened| opened.plaintext.to_vec())
+}
+
+/// What a key begins with that says of itself what this one does.
+pub fn key_begins(bytes: &[u8]) -> Option<Vec<u8>> {
+    let parsed = key::parse(bytes)?;
+    let at = parsed.at;
+    Some(match parsed.part {
+        KeyPart::Record(name) => at.row(name).to_vec(),
+        KeyPart::Token { index } => at.index(index).to_vec(),
+        KeyPart::Ordered { index } => at.ordered(index).to_vec(),
+        KeyPart::Scope { kind } => at.scopes(kind).to_vec(),
+        KeyPart::Change { version } => key::join(at.changes(), &version.to_be_bytes()).to_vec(),
+        KeyPart::Log { name, number } => key::join(at.log(name), &number.to_be_bytes()).to_vec(),
+    })
+}
+
+/// A module's row of the catalog, read and written anew.
+pub fn catalog_row(bytes: &[u8]) -> Option<Vec<u8>> {
+    ModuleRow::decode(bytes).ok().map(|row| row.encode_to_vec())
+}
+
+/// The numbers of all tables and of their indexes, as a row of the catalog has them.
+pub fn catalog_numbers(row: &[u8]) -> Option<Vec<(u32, Vec<u32>)>> {
+    let row = ModuleRow::decode(row).ok()?;
+    let numbers = |table: &crate::catalog::TableRow| table.indexes.iter().map(|index| index.number).collect();
+    Some(row.tables.iter().map(|table| (table.number, numbers(table))).collect())
+}
+
+/// The row once a contract is loaded and what it no longer names is gone.
+pub fn catalog_loaded(row: &[u8], contract: &Contract) -> Option<Vec<u8>> {
+    let row = ModuleRow::decode(row).ok()?.begun(contract).ok()?;
+    Some(row.settled(contract).purged().encode_to_vec())
+}
+
+/// Whether this server knows indexes of this kind.
+pub fn knows_index_kind(number: u32) -> bool {
+    kind_of(number).is_some()
+}
+
+/// The contract that a row keeps the shape of.
+pub fn kept_contract(row: &[u8]) -> Option<Contract> {
+    shape::read(row, "mod-kept").ok()
+}
+
+/// What a page token belongs to.
+#[derive(Debug, Clone, Copy)]
+pub struct Query<'a> {
+    /// Who asked.
+    pub account: Option<AccountId>,
+    /// The org that the list names.
+    pub org: Option<OrgTag>,
+    /// The project that it names.
+    pub project: Option<ProjectId>,
+    /// Its filter.
+    pub filter: &'a str,
+    /// Its order.
+    pub order_by: &'a str,
+}
+
+/// A position in a list, read and written anew.
+pub fn position(bytes: &[u8]) -> Option<Vec<u8>> {
+    Position::from_bytes(bytes).map(|position| position.to_bytes())
+}
+
+/// The token of a position.
+pub fn page_token(keys: &SpaceKeys, query: &Query<'_>, position: &[u8], entropy: &dyn Entropy) -> Option<String> {
+    let position = Position::from_bytes(position)?;
+    Some(page::seal(keys, place(Purpose::PageToken, &[]), &query.binding(), &position, entropy))
+}
+
+/// The position of a token, if it is one of this query.
+pub fn open_page_token(keys: &SpaceKeys, query: &Query<'_>, token: &str) -> Option<Vec<u8>> {
+    page::open(keys, place(Purpose::PageToken, &[]), &query.binding(), token).ok().map(|position| position.to_bytes())
+}
+
+impl<'a> Query<'a> {
+    fn binding(&self) -> Binding<'a> {
+        let Self { account, org, project, filter, order_by } = *self;
+        Binding { account, org, project, filter, order_by }
+    }
+}
+
+fn place(purpose: Purpose, key: &[u8]) -> Place<'_> {
+    Place { purpose, module: "mod-notes", org: OrgTag::GLOBAL, table: "notes", message: "notes.v1.Note", key }
+}
