@@ -1,6 +1,9 @@
 //! What the measurements share: the notes contract, time of the processor, medians, and tables.
 
-use std::{fs, path::Path, sync::Arc, time::Duration};
+pub mod client;
+pub mod process;
+
+use std::{fs, io::Write as _, path::Path, sync::Arc, time::Duration};
 use sys_contract::{
     load::{Origin, SourceFile, load},
     model::Contract,
@@ -19,11 +22,34 @@ pub fn contract(module: &str, path: &str, text: &str) -> Arc<Contract> {
 
 /// User and system time of a process so far, from Linux's accounting.
 pub fn cpu_of(pid: u32) -> Duration {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).expect("the process runs");
-    // The name may hold spaces; what follows its parenthesis does not.
-    let fields: Vec<&str> = stat.rsplit(')').next().expect("a stat line").split_whitespace().collect();
-    let ticks: u64 = fields[11].parse::<u64>().expect("utime") + fields[12].parse::<u64>().expect("stime");
-    Duration::from_millis(ticks * 10)
+    let stat = Stat::of(pid).expect("the process runs");
+    stat.ticks(&[11, 12])
+}
+
+/// User and system time of a process and of its children, those that have ended with the rest.
+pub fn cpu_of_family(pid: u32) -> Duration {
+    let parent = Stat::of(pid).expect("the process runs");
+    let running =
+        fs::read_dir("/proc").expect("Linux").filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
+    // One may end meanwhile: the parent has its time from then on.
+    let children = running.filter_map(Stat::of).filter(|stat| stat.0[1] == pid.to_string());
+    children.fold(parent.ticks(&[11, 12, 13, 14]), |sum, child| sum + child.ticks(&[11, 12]))
+}
+
+/// The fields of a process behind its name, counted from 0; the name may hold spaces, so that it is left out.
+struct Stat(Vec<String>);
+
+impl Stat {
+    fn of(pid: u32) -> Option<Self> {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        Some(Self(stat.rsplit(')').next()?.split_whitespace().map(str::to_owned).collect()))
+    }
+
+    /// The sum of these fields, which count hundredths of a second.
+    fn ticks(&self, fields: &[usize]) -> Duration {
+        let ticks: u64 = fields.iter().map(|field| self.0[*field].parse::<u64>().expect("a number")).sum();
+        Duration::from_millis(ticks * 10)
+    }
 }
 
 /// User and system time of this process so far.
@@ -73,6 +99,18 @@ pub fn nanos(rounds: usize, calls: u64, mut call: impl FnMut(u64)) -> Spread {
     Spread::of((0..rounds).map(|_| round()).collect())
 }
 
+/// Milliseconds that one sync of a file takes here.
+pub fn sync_ms(dir: &Path) -> Spread {
+    let mut file = fs::File::create(dir.join("sync")).expect("a file");
+    let mut once = || {
+        file.write_all(&[7; 4096]).expect("a write");
+        let begun = std::time::Instant::now();
+        file.sync_data().expect("a sync");
+        begun.elapsed().as_secs_f64() * 1e3
+    };
+    Spread::of((0..200).map(|_| once()).collect())
+}
+
 /// The machine, in a line.
 pub fn machine() -> String {
     let cpus = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
@@ -92,16 +130,19 @@ pub fn server_config(dir: &Path) -> sys_server::Config {
     sys_server::Config {
         data_dir: dir.to_owned(),
         listen: ([127, 0, 0, 1], 0).into(),
+        metrics_listen: None,
         issuer: None,
         unsealer: sys_keys::Unsealer::DangerKeyFile(dir.join("danger-master.key")),
         modules: vec![root.join("modules/mod-notes"), root.join("bench/modules/mod-plain")],
         mailing: sys_server::Mailing::DataDir,
         mail_from: "sys@localhost".to_owned(),
         allow_org_create: false,
+        audit_retention: None,
         cache_bytes: 256 << 20,
         limits: sys_edge::Limits::default(),
         rates: wide_open(),
         clock: sys_core::clock::Clock::System,
+        countries: std::sync::Arc::default(),
     }
 }
 
@@ -109,5 +150,5 @@ pub fn server_config(dir: &Path) -> sys_server::Config {
 fn wide_open() -> sys_core::throttle::Rates {
     let many = 10_000_000.try_into().expect("not zero");
     let rate = sys_core::throttle::Rate { per_second: many, burst: many };
-    sys_core::throttle::Rates { source: rate, account: rate, sign_in_per_minute: many }
+    sys_core::throttle::Rates { source: rate, account: rate, sign_in_per_minute: many, danger_nothing_else: true }
 }

@@ -9,30 +9,28 @@ use connectrpc::{
     RequestContext,
     dispatcher::{RequestStream, StreamingResult, UnaryResult},
 };
-use http::Request;
-use http_body_util::{BodyExt, Full};
-use hyper_util::rt::{TokioExecutor, TokioIo};
 use prost::Message;
 use prost_reflect::DynamicMessage;
 use serde_json::json;
 use std::{
     io::{BufRead, BufReader, Write as _},
     net::SocketAddr,
-    process::{Child, Command, Stdio},
+    process::Stdio,
     sync::Arc,
     time::Instant,
 };
-use sys_bench::{Spread, cpu_of, machine, resident_bytes};
+use sys_bench::{
+    Spread,
+    client::{CONNECTIONS, Call, Client, STREAMS},
+    cpu_of, machine,
+    process::{SERVER_CORE, Stopped, move_to_load_core, pinned},
+    resident_bytes,
+};
 use sys_policy::Now;
 use sys_store::{Store, Table};
-use tokio::{net::TcpStream, task::JoinSet};
 
 const ROUNDS: usize = 7;
 const CALLS: usize = 20_000;
-const CONNECTIONS: usize = 4;
-const STREAMS: usize = 8;
-const SERVER_CORE: &str = "0";
-const LOAD_CORE: &str = "1";
 const PASSWORD: &str = "a passphrase of nobody";
 const ORGANISATION: &str = include_str!("../../../tests/peers/organisation.yaml");
 
@@ -43,7 +41,8 @@ struct Kind {
     request: &'static str,
 }
 
-const NOTE: Kind = Kind { module: "mod-notes", method: "notes.v1.NoteService/GetNote", request: "notes.v1.GetNoteRequest" };
+const NOTE: Kind =
+    Kind { module: "mod-notes", method: "notes.v1.NoteService/GetNote", request: "notes.v1.GetNoteRequest" };
 const PLAIN: Kind =
     Kind { module: "mod-plain", method: "plain.v1.PlainService/GetPlain", request: "plain.v1.GetPlainRequest" };
 
@@ -123,76 +122,12 @@ async fn serve(dir: std::path::PathBuf) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// A client of one HTTP/2 connection.
-#[derive(Clone)]
-struct Client {
-    addr: SocketAddr,
-    sender: hyper::client::conn::http2::SendRequest<Full<Bytes>>,
-}
-
-impl Client {
-    async fn connect(addr: SocketAddr) -> Self {
-        let stream = TcpStream::connect(addr).await.expect("the server listens");
-        stream.set_nodelay(true).expect("a socket");
-        let (sender, connection) =
-            hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.expect("HTTP/2");
-        tokio::spawn(connection);
-        Self { addr, sender }
-    }
-
-    async fn post(&mut self, path: &str, content_type: &str, token: &str, body: Bytes) -> (u16, Bytes) {
-        let mut request = Request::post(format!("http://{}/{path}", self.addr)).header("content-type", content_type);
-        if !token.is_empty() {
-            request = request.header("authorization", format!("Bearer {token}"));
-        }
-        let request = request.body(Full::new(body)).expect("a request");
-        let response = self.sender.send_request(request).await.expect("an answer");
-        let status = response.status().as_u16();
-        (status, response.into_body().collect().await.expect("whole").to_bytes())
-    }
-
-    async fn json(&mut self, path: &str, token: &str, body: serde_json::Value) -> serde_json::Value {
-        let (status, answer) = self.post(path, "application/json", token, body.to_string().into()).await;
-        assert_eq!(status, 200, "{path}: {}", String::from_utf8_lossy(&answer));
-        serde_json::from_slice(&answer).expect("JSON")
-    }
-}
-
 /// CPU microseconds of the server for a request.
 async fn load(pid: u32, addr: SocketAddr, kind: &Kind, token: &str, body: Bytes) -> f64 {
+    let call = Call { path: kind.method, token: token.to_owned(), body };
     let begun = cpu_of(pid);
-    let mut tasks = JoinSet::new();
-    for _ in 0..CONNECTIONS {
-        let client = Client::connect(addr).await;
-        for _ in 0..STREAMS {
-            let (mut client, path, token, body) = (client.clone(), kind.method, token.to_owned(), body.clone());
-            tasks.spawn(async move {
-                for _ in 0..CALLS / CONNECTIONS / STREAMS {
-                    let (status, answer) = client.post(path, "application/proto", &token, body.clone()).await;
-                    assert!(status == 200 && !answer.is_empty(), "{status}");
-                }
-            });
-        }
-    }
-    while tasks.join_next().await.is_some() {}
+    sys_bench::client::load(addr, CONNECTIONS, STREAMS, CALLS / CONNECTIONS / STREAMS, move |_, _| call.clone()).await;
     (cpu_of(pid) - begun).as_secs_f64() * 1e6 / CALLS as f64
-}
-
-/// Runs what comes after it on one core.
-fn pinned(core: &str) -> Command {
-    let mut command = Command::new("taskset");
-    command.args(["--cpu-list", core]);
-    command
-}
-
-struct Stopped(Child);
-
-impl Drop for Stopped {
-    fn drop(&mut self) {
-        // It is a child of ours that keeps nothing.
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
 }
 
 async fn measure() -> anyhow::Result<()> {
@@ -279,7 +214,8 @@ async fn prepare(gate: SocketAddr) -> Prepared {
         "draft": "and a draft"
     });
     let mut ids = Vec::new();
-    for (method, item) in [("notes.v1.NoteService/CreateNote", "note"), ("plain.v1.PlainService/CreatePlain", "plain")] {
+    for (method, item) in [("notes.v1.NoteService/CreateNote", "note"), ("plain.v1.PlainService/CreatePlain", "plain")]
+    {
         let created = client.json(method, &tokens[0], json!({item: record})).await;
         ids.push(created["id"].as_str().expect("an id").to_owned());
     }
@@ -300,9 +236,7 @@ async fn main() -> anyhow::Result<()> {
     match std::env::args_os().nth(1) {
         Some(dir) => serve(dir.into()).await,
         None => {
-            let pid = std::process::id().to_string();
-            let moved = Command::new("taskset").args(["--cpu-list", "--pid", LOAD_CORE, &pid]).stdout(Stdio::null()).status();
-            anyhow::ensure!(moved?.success(), "taskset does not move this process to core {LOAD_CORE}");
+            move_to_load_core()?;
             measure().await
         }
     }

@@ -6,7 +6,7 @@
 use bytes::Bytes;
 use prost_reflect::{DynamicMessage, Value};
 use std::{path::Path, sync::Arc, time::Instant};
-use sys_bench::{Spread, contract, machine, notes_contract, own_cpu};
+use sys_bench::{Spread, contract, machine, notes_contract, own_cpu, sync_ms};
 use sys_contract::{
     id::{AccountId, OrgId, OrgTag, ProjectId, RecordId, SessionId},
     model::{Contract, Role},
@@ -84,17 +84,21 @@ impl World {
         };
         let options = RedbOptions { cache_bytes, ..RedbOptions::default() };
         let engine = RedbEngine::open(&dir.join("store.redb"), options).expect("the engine opens");
-        let store = Store::open(AnyEngine::Redb(engine.clone()), keyring.expect("keys"), entropy).await.expect("the store opens");
+        let store = Store::open(AnyEngine::Redb(engine.clone()), keyring.expect("keys"), entropy)
+            .await
+            .expect("the store opens");
         let built_in = sys_contract::load::load(
             "sys-bench",
             sys_contract::load::Origin::BuiltIn,
             &[sys_contract::load::SourceFile { path: "sys/bench/v1/bench.proto".into(), text: DIRECTORY.into() }],
         );
         let directory = load(&store, Arc::new(built_in.expect("the directory loads"))).await;
-        let [orgs, projects] = ["sys.bench.v1.Org", "sys.bench.v1.Project"].map(|name| directory.by_name(name).expect("a table").clone());
+        let [orgs, projects] =
+            ["sys.bench.v1.Org", "sys.bench.v1.Project"].map(|name| directory.by_name(name).expect("a table").clone());
         store.set_directory(orgs.clone(), projects.clone()).expect("a directory");
         let notes = load(&store, notes_contract()).await.table(0).expect("notes").clone();
-        let plain = load(&store, contract("plain", "plain/v1/plain.proto", PLAIN)).await.table(0).expect("plain").clone();
+        let plain =
+            load(&store, contract("plain", "plain/v1/plain.proto", PLAIN)).await.table(0).expect("plain").clone();
         // The same org and project at each opening.
         let org = OrgId::from_record(fixed(1));
         let project = ProjectId::from_record(fixed(2));
@@ -106,7 +110,8 @@ impl World {
             open.danger_unruled(&projects).create_as(project.record(), record).await.expect("a project");
             open.commit().await.expect("commit");
         }
-        let binding = Binding { role: Role::User, scope: BindingScope::Project(org.tag(), project), expires_unix_s: None };
+        let binding =
+            Binding { role: Role::User, scope: BindingScope::Project(org.tag(), project), expires_unix_s: None };
         let account = AccountId::from_record(fixed(3));
         let caller = Caller::new(account, SessionId::from_record(fixed(4)), Standing::Verified, vec![binding]);
         Self { store, engine, notes, plain, projects, org, caller: Arc::new(caller), project }
@@ -181,7 +186,9 @@ async fn record_keys(world: &World) -> Vec<Bytes> {
         let rows = txn.range(range.clone(), Order::Asc, 4_000).await.expect("range");
         let Some((last, _)) = rows.last() else { return keys };
         range.start = sys_store::engine::key_after(last);
-        keys.extend(rows.into_iter().map(|(key, _)| key).filter(|key| key.len() == RECORD_KEY_BYTES && key[KIND_AT] == 1));
+        keys.extend(
+            rows.into_iter().map(|(key, _)| key).filter(|key| key.len() == RECORD_KEY_BYTES && key[KIND_AT] == 1),
+        );
     }
 }
 
@@ -246,7 +253,9 @@ async fn raw_inserts(world: &World, rows: u64, each: u64, salt: u64) -> f64 {
                     .map(|row| {
                         let mut key = vec![0xee; 8];
                         key.extend_from_slice(&row.to_be_bytes());
-                        (0..4).for_each(|_| key.extend_from_slice(&(numbers.below(usize::MAX >> 1) as u64).to_be_bytes()));
+                        (0..4).for_each(|_| {
+                            key.extend_from_slice(&(numbers.below(usize::MAX >> 1) as u64).to_be_bytes())
+                        });
                         let value = vec![7; if row == 0 { 300 } else { 0 }];
                         Write::Put { key: key.into(), value: value.into(), stamp: None }
                     })
@@ -280,19 +289,6 @@ async fn rows_per_insert(world: &World, table: &Arc<Table>) -> u64 {
     open.confined(table, &world.caller).create(record).await.expect("create");
     open.commit().await.expect("commit");
     count().await - before
-}
-
-/// Milliseconds that one sync of a file takes here.
-fn sync_ms(dir: &Path) -> Spread {
-    use std::io::Write as _;
-    let mut file = std::fs::File::create(dir.join("sync")).expect("a file");
-    let mut once = || {
-        file.write_all(&[7; 4096]).expect("a write");
-        let begun = Instant::now();
-        file.sync_data().expect("a sync");
-        begun.elapsed().as_secs_f64() * 1e3
-    };
-    Spread::of((0..200).map(|_| once()).collect())
 }
 
 /// Microseconds of the processor for a page of 50 notes of a project.
@@ -341,7 +337,10 @@ async fn main() {
 
     let sync = sync_ms(dir.path());
     let world = Arc::new(World::open(&fresh(dir.path(), "inserts"), 1 << 28).await);
-    for (name, table, each, goal) in [("plain record", world.plain.clone(), 300, "5,000/s"), ("note with SEARCH", world.notes.clone(), 60, "1,000/s")] {
+    for (name, table, each, goal) in [
+        ("plain record", world.plain.clone(), 300, "5,000/s"),
+        ("note with SEARCH", world.notes.clone(), 60, "1,000/s"),
+    ] {
         let rows = rows_per_insert(&world, &table).await;
         let (mut ours, mut raw) = (Vec::new(), Vec::new());
         for round in 0..3 {
@@ -351,14 +350,20 @@ async fn main() {
         let (ours, raw) = (Spread::of(ours), Spread::of(raw));
         println!(
             "| durable insert, {WRITERS} writers, {name}: {rows} rows a write, a sync takes {} ms | {} /s | {} /s | {:.2} × | {goal} |",
-            sync.show(2), ours.show(0), raw.show(0), ours.median / raw.median
+            sync.show(2),
+            ours.show(0),
+            raw.show(0),
+            ours.median / raw.median
         );
     }
     drop(world);
 
     let world = World::open(&fresh(dir.path(), "pages"), 1 << 30).await;
     world.fill(&world.plain, world.project, 200).await;
-    let mine = |world: &World| { let own = (world.project, world.caller.clone()); move |_| own.clone() };
+    let mine = |world: &World| {
+        let own = (world.project, world.caller.clone());
+        move |_| own.clone()
+    };
     let mut others = Vec::new();
     let grow = async |others: &mut Vec<ProjectId>, to: u64| {
         while (others.len() as u64) * 100 < to {
@@ -373,8 +378,14 @@ async fn main() {
         let (others, org) = (others.to_vec(), world.org);
         move |n: u64| {
             let project = others[Numbers(n).below(others.len())];
-            let binding = Binding { role: Role::User, scope: BindingScope::Project(org.tag(), project), expires_unix_s: None };
-            let caller = Caller::new(AccountId::from_record(fixed(3)), SessionId::from_record(fixed(4)), Standing::Verified, vec![binding]);
+            let binding =
+                Binding { role: Role::User, scope: BindingScope::Project(org.tag(), project), expires_unix_s: None };
+            let caller = Caller::new(
+                AccountId::from_record(fixed(3)),
+                SessionId::from_record(fixed(4)),
+                Standing::Verified,
+                vec![binding],
+            );
             (project, Arc::new(caller))
         }
     };
@@ -383,11 +394,15 @@ async fn main() {
     eprintln!("1,000,000 records stored");
     let many = pages(&world, mine(&world), 2_000).await;
     let many_anywhere = pages(&world, anywhere(&world, &others), 500).await;
-    println!("\n| a page of 50 visible rows, us CPU | others' rows 10,000 | 1,000,000 | ratio | goal |\n|---|---|---|---|---|");
+    println!(
+        "\n| a page of 50 visible rows, us CPU | others' rows 10,000 | 1,000,000 | ratio | goal |\n|---|---|---|---|---|"
+    );
     println!("| of the same project | {} | {} | {:.2} | 1.1 |", few.show(0), many.show(0), many.median / few.median);
     println!(
         "| of a random project | {} | {} | {:.2} | 2 |",
-        few_anywhere.show(0), many_anywhere.show(0), many_anywhere.median / few_anywhere.median
+        few_anywhere.show(0),
+        many_anywhere.show(0),
+        many_anywhere.median / few_anywhere.median
     );
 }
 
