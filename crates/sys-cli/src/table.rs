@@ -33,9 +33,11 @@ pub(crate) fn of(message: &DynamicMessage, width: Option<usize>) -> String {
     }
 }
 
-/// The repeated message field of a list's answer.
+/// The repeated message field of a list's answer: one that comes in pages, or one that holds nothing else.
 fn list_of(message: &MessageDescriptor) -> Option<(FieldDescriptor, MessageDescriptor)> {
-    message.get_field_by_name("next_page_token")?;
+    if message.get_field_by_name("next_page_token").is_none() && message.fields().len() != 1 {
+        return None;
+    }
     message.fields().filter(|field| field.is_list()).find_map(|field| match field.kind() {
         Kind::Message(item) => Some((field, item)),
         _ => None,

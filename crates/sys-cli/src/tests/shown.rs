@@ -36,6 +36,17 @@ note_22  Second      no         \u{fffd}[2J   org_1   project_1";
 }
 
 #[test]
+fn what_holds_one_list_and_nothing_else_is_a_table_too() {
+    let tree = notes();
+    let pool = tree.verb("note", "get").expect("a verb").method.parent_pool().clone();
+    let set = pool.get_message_by_name("google.protobuf.FileDescriptorSet").expect("in every contract with options");
+    let set = DynamicMessage::deserialize(set, json!({"file": [{"name": "a.proto"}, {"name": "b.proto"}]}));
+    let shown = table::of(&set.expect("two files"), None);
+    let first: Vec<_> = shown.lines().map(|line| line.split_whitespace().next().unwrap_or_default()).collect();
+    assert_eq!(first, ["NAME", "a.proto", "b.proto"], "{shown}");
+}
+
+#[test]
 fn a_table_keeps_to_the_terminal_and_never_cuts_the_id() {
     let long = "a title with wide letters 漢字漢字漢字 and many more words than fit";
     let id = "note_0123456789012345678901234567890123456789";
