@@ -14,6 +14,7 @@ mod options;
 pub mod problem;
 pub mod rpc;
 mod select;
+pub mod unknown;
 
 pub use breaking::breaking_changes;
 pub use comments::comment_of;

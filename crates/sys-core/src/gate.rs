@@ -443,7 +443,7 @@ async fn handle(call: &Call, request: &DynamicMessage) -> Result<DynamicMessage,
     let answer = handle(permit, call.clone(), request.encode_to_vec().into()).await?;
     let mut response =
         DynamicMessage::decode(method.method().descriptor.output(), answer).map_err(Refusal::internal)?;
-    wire::drop_unknown_fields(&mut response);
+    sys_contract::unknown::drop_unknown(&mut response);
     if method.answers_records {
         redact::redact(call, &mut response).await?;
     }

@@ -22,6 +22,7 @@ use prost::Message;
 use prost_reflect::{DeserializeOptions, DynamicMessage, MessageDescriptor, SerializeOptions, Value};
 use std::{fmt, sync::Arc, time::Duration};
 use sys_contract::rpc::{BadRequest, Detail, ERROR_DOMAIN, ErrorInfo, HELP_KEY, RetryInfo};
+use sys_contract::unknown::drop_unknown;
 
 /// What gRPC and gRPC-Web put in front of a message: a flag and its length.
 pub(crate) const ENVELOPE_BYTES: usize = 5;
@@ -114,7 +115,7 @@ pub(crate) fn decode(
                 Refusal::new(Reason::Malformed, "the body is not this message in protobuf")
                     .help("regenerate the client from the server's descriptors")
             })?;
-            drop_unknown_fields(&mut message);
+            drop_unknown(&mut message);
             Ok(message)
         }
     }
@@ -135,25 +136,6 @@ pub(crate) fn encode(message: &DynamicMessage, format: CodecFormat) -> Result<By
             message.encode_raw(&mut bytes);
             Ok(bytes.into())
         }
-    }
-}
-
-/// Forgets what the descriptors do not name, however deep it stands: it could be neither validated nor judged.
-pub(crate) fn drop_unknown_fields(message: &mut DynamicMessage) {
-    message.take_unknown_fields().for_each(drop);
-    for (_, value) in message.fields_mut() {
-        match value {
-            Value::Message(inner) => drop_unknown_fields(inner),
-            Value::List(items) => items.iter_mut().for_each(drop_in_value),
-            Value::Map(entries) => entries.values_mut().for_each(drop_in_value),
-            _ => {}
-        }
-    }
-}
-
-fn drop_in_value(value: &mut Value) {
-    if let Value::Message(inner) = value {
-        drop_unknown_fields(inner);
     }
 }
 

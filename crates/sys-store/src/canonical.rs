@@ -141,29 +141,6 @@ fn of_key(key: &MapKey) -> Value {
     }
 }
 
-/// Removes unknown fields of a message itself.
-pub(crate) fn drop_unknown_at_top(message: &mut DynamicMessage) {
-    // Each is removed as the iterator goes over it.
-    message.take_unknown_fields().for_each(drop);
-}
-
-/// Removes unknown fields at every depth: they survive in stored records only.
-pub(crate) fn drop_unknown(message: &mut DynamicMessage) {
-    drop_unknown_at_top(message);
-    for (_, value) in message.fields_mut() {
-        drop_unknown_in(value);
-    }
-}
-
-fn drop_unknown_in(value: &mut Value) {
-    match value {
-        Value::Message(message) => drop_unknown(message),
-        Value::List(values) => values.iter_mut().for_each(drop_unknown_in),
-        Value::Map(entries) => entries.values_mut().for_each(drop_unknown_in),
-        _ => {}
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

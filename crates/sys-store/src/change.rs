@@ -5,12 +5,9 @@
 //! differs afterwards must be one that the caller reads and writes, by whichever path or `oneof` it came to differ. Who does
 //! not read all fields of a `oneof` changes none of them: whether he could would tell which one is set.
 
-use crate::{
-    canonical::{drop_unknown, same_field},
-    refused::Refused,
-    table::Table,
-};
+use crate::{canonical::same_field, refused::Refused, table::Table};
 use prost_reflect::{DynamicMessage, FieldDescriptor, Kind, MessageDescriptor, ReflectMessage};
+use sys_contract::unknown::drop_unknown;
 use sys_policy::FieldSet;
 
 /// Most paths of a mask: more than any record has fields.

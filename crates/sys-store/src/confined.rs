@@ -6,7 +6,7 @@
 //! without one. Lists are in [`crate::list`].
 
 use crate::{
-    canonical::{drop_unknown, same_field},
+    canonical::same_field,
     change::{Change, is_of_server},
     open::Open,
     records::{Stored, invalid_placement, placement_of},
@@ -16,6 +16,7 @@ use crate::{
 };
 use prost_reflect::{DynamicMessage, ReflectMessage, Value};
 use std::sync::Arc;
+use sys_contract::unknown::drop_unknown;
 use sys_contract::{
     id::{AccountId, OrgTag, RecordId, SessionId},
     model::Verb,

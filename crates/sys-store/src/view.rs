@@ -1,13 +1,10 @@
 //! What a caller sees of a record: its own redacted copy, and an etag over exactly that.
 
-use crate::{
-    canonical::{drop_unknown, drop_unknown_at_top, message_bytes},
-    records::Stored,
-    table::Table,
-};
+use crate::{canonical::message_bytes, records::Stored, table::Table};
 use data_encoding::BASE64URL_NOPAD;
 use prost_reflect::{DynamicMessage, Value};
 use sys_contract::id::RecordId;
+use sys_contract::unknown::{drop_unknown, drop_unknown_at_top};
 use sys_keys::{GenerationKeys, SpaceKeys};
 use sys_policy::FieldSet;
 

@@ -1,3 +1,5 @@
+//! What a contract may not say in its validation rules, and that the longest it may say does no harm.
+
 use crate::Rules;
 use prost_reflect::DynamicMessage;
 use std::fmt::Write;
