@@ -18,7 +18,7 @@ const FILES: [&str; 7] = [
 ];
 
 /// What holds a password or token: `wire` writes their Debug by hand.
-const WITHOUT_DEBUG: [&str; 12] = [
+const WITHOUT_DEBUG: [&str; 13] = [
     "sys.account.v1.RegisterRequest",
     "sys.account.v1.VerifyEmailRequest",
     "sys.account.v1.LoginRequest",
@@ -28,6 +28,7 @@ const WITHOUT_DEBUG: [&str; 12] = [
     "sys.account.v1.SetupRequest",
     "sys.account.v1.StepUpRequest",
     "sys.account.v1.ChangePasswordRequest",
+    "sys.account.v1.ConfirmEmailRequest",
     "sys.account.v1.CreateAccountRequest",
     "sys.account.v1.AcceptInvitationRequest",
     "sys.account.v1.DeclineInvitationRequest",

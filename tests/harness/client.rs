@@ -128,7 +128,11 @@ impl Client {
         whole(sender.send_request(request).await?).await
     }
 
-    async fn connect(&self) -> TcpStream {
+    pub(crate) fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    pub(crate) async fn connect(&self) -> TcpStream {
         self.try_connect().await.expect("the server listens")
     }
 

@@ -17,11 +17,13 @@ mod mailbox;
 mod people;
 mod server;
 mod snapshot;
+mod streams;
 
 pub use answer::Answer;
 pub use client::{Client, Raw, frame, frames};
 pub use golden::compare_golden;
 pub use mailbox::Mailbox;
-pub use people::{Org, PASSWORD, Person, World, accept_only_invitation};
-pub use server::{Options, TestServer, eventually, workspace};
+pub use people::{MANAGED_DOMAIN, Org, PASSWORD, Person, World, accept_only_invitation};
+pub use server::{Options, TestServer, config, eventually, workspace};
 pub use snapshot::Snapshot;
+pub use streams::{Came, Form, Stream};

@@ -10,6 +10,9 @@ const VERIFY: &str = "Prove your address";
 /// The password of everybody in a test's world. The store that it opens lives as long as the test.
 pub const PASSWORD: &str = "a long enough passphrase";
 
+/// The domain in which the orgs of a test's world may make accounts.
+pub const MANAGED_DOMAIN: &str = "managed.example.org";
+
 /// Somebody who is logged in.
 #[derive(Debug, Clone)]
 pub struct Person {
@@ -198,6 +201,8 @@ impl Org {
         let admin = server.verified(&format!("admin.{name}@example.org")).await;
         let body = json!({"name": name, "adminEmail": admin.email});
         let id = superadmin.call("sys.account.v1.OrgService/CreateOrg", body).await.text("id");
+        let body = json!({"id": id, "domains": [MANAGED_DOMAIN]});
+        superadmin.call("sys.account.v1.OrgService/SetAccountDomains", body).await.ok();
         accept_only_invitation(&admin).await;
         let mut projects = Vec::new();
         for project in ["first", "second"] {

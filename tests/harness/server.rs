@@ -155,8 +155,8 @@ impl TestServer {
     }
 }
 
-/// What a test's server is made of.
-fn config(options: &Options, data_dir: &Path, shift_s: &Arc<AtomicI64>) -> anyhow::Result<Config> {
+/// What a test's server is made of, for those who put one together by themselves.
+pub fn config(options: &Options, data_dir: &Path, shift_s: &Arc<AtomicI64>) -> anyhow::Result<Config> {
     Ok(Config {
         data_dir: data_dir.to_owned(),
         listen: SocketAddr::from(([127, 0, 0, 1], 0)),

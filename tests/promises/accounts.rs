@@ -277,7 +277,7 @@ async fn guessing_at_an_account_slows_the_guesser_and_nobody_else() {
 async fn an_account_belongs_to_its_person_and_only_its_own_org_manages_it() {
     let (server, world) = World::start().await;
     let (north, south) = (&world.north, &world.south);
-    let email = "managed@example.org";
+    let email = "managed@managed.example.org";
     let body = json!({"email": email, "displayName": "Managed", "managedByOrgId": north.id, "password": PASSWORD});
     for other in [&north.user, &north.project_admin, &south.admin, &world.stranger, &world.superadmin] {
         let answer = other.call(CREATE_ACCOUNT, body.clone()).await;
@@ -285,6 +285,11 @@ async fn an_account_belongs_to_its_person_and_only_its_own_org_manages_it() {
     }
     let id = north.admin.call(CREATE_ACCOUNT, body.clone()).await.text("id");
     assert_eq!(north.admin.call(CREATE_ACCOUNT, body).await.refused("already_exists").reason(), "EMAIL_TAKEN");
+    // Beyond the org's own mail nobody is told anything: an address that has an account is refused like any other.
+    for elsewhere in ["nobody@example.org", &world.stranger.email, "a@deep.managed.example.org"] {
+        let body = json!({"email": elsewhere, "displayName": "X", "managedByOrgId": north.id, "password": PASSWORD});
+        north.admin.call(CREATE_ACCOUNT, body).await.refused("permission_denied");
+    }
     let managed = server.log_in(email).await;
     let held = managed.call(WHO_AM_I, json!({})).await.ok();
     assert!(held.get("bindings").is_none(), "made for him is not accepted by him: {held}");

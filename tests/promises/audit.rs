@@ -9,7 +9,7 @@ use sys_audit::{
     tree::{Hash, leaf_hash, root_of_inclusion},
 };
 use sys_client::{
-    Client, SessionStore,
+    Client, Place, SessionStore,
     audit::{AuditError, Log},
     auth::LoginRequest,
     heads::{HeadsError, KeptHeads, Seen},
@@ -148,7 +148,7 @@ impl Watcher {
         let client = Client::connect(&endpoint(server), sessions.clone()).await.unwrap();
         let device_name = "test".to_owned();
         let request = LoginRequest { email: email.to_owned(), password: PASSWORD.to_owned(), device_name };
-        client.log_in(&request).await.unwrap();
+        client.log_in(&request, &Place::File(directory.path().join("session.json"))).await.unwrap();
         Self { client, heads: KeptHeads::new(sessions), directory }
     }
 

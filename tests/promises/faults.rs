@@ -91,7 +91,7 @@ async fn fault_03_nobody_reads_changes_or_deletes_another_persons_account() {
     server.client().call(GET_ACCOUNT, json!({"id": victim.account_id})).await.refused("unauthenticated");
     let own = victim.call(GET_ACCOUNT, json!({"id": victim.account_id})).await.ok();
     assert_eq!(own["displayName"], "Somebody");
-    let person = managed(&server, &world, "managed@example.org").await;
+    let person = managed(&server, &world, "managed@managed.example.org").await;
     world.north.admin.call(GET_ACCOUNT, json!({"id": person.account_id})).await.ok();
     world.south.admin.call(GET_ACCOUNT, json!({"id": person.account_id})).await.refused("not_found");
     server.stop().await;
@@ -229,7 +229,7 @@ async fn fault_12_each_role_counts_not_the_first_alone() {
 async fn fault_13_who_is_shut_out_is_out_with_his_next_request() {
     let (server, world) = World::start().await;
     let (north, list) = (&world.north, json!({"orgId": world.north.id}));
-    let person = managed(&server, &world, "managed@example.org").await;
+    let person = managed(&server, &world, "managed@managed.example.org").await;
     person.call(WHO_AM_I, json!({})).await.ok();
     assert!(!north.user.call(DISABLE, json!({"id": person.account_id})).await.is_ok());
     world.superadmin.call(DISABLE, json!({"id": person.account_id})).await.ok();
@@ -360,7 +360,7 @@ async fn fault_24_a_deleted_account_leaves_nothing_behind() {
 #[tokio::test]
 async fn fault_25_an_update_changes_what_its_mask_names_and_nothing_else() {
     let (server, world) = World::start().await;
-    let person = managed(&server, &world, "managed@example.org").await;
+    let person = managed(&server, &world, "managed@managed.example.org").await;
     world.north.admin.call(DISABLE, json!({"id": person.account_id})).await.ok();
     let change = json!({
         "account": {"id": person.account_id, "displayName": "Renamed", "disabled": false, "verified": true, "email": "x@example.org"},
@@ -369,7 +369,7 @@ async fn fault_25_an_update_changes_what_its_mask_names_and_nothing_else() {
     world.north.admin.call(UPDATE_ACCOUNT, change).await.ok();
     let seen = world.north.admin.call(GET_ACCOUNT, json!({"id": person.account_id})).await.ok();
     assert_eq!((&seen["displayName"], &seen["disabled"]), (&json!("Renamed"), &json!(true)));
-    assert_eq!(seen["email"], "managed@example.org");
+    assert_eq!(seen["email"], "managed@managed.example.org");
     let forbidden = json!({"account": {"id": person.account_id, "disabled": false}, "updateMask": "disabled"});
     world.north.admin.call(UPDATE_ACCOUNT, forbidden).await.refused("invalid_argument");
     server.stop().await;

@@ -343,6 +343,11 @@ async fn nobody_is_told_whether_an_address_has_an_account() {
     let invite = json!({"orgId": north.id, "email": GHOST, "role": "USER"});
     pair.alike("admin", admin, INVITE, &invite).await;
     pair.alike("admin", admin, INVITE, &invite).await;
+    let create = json!({"email": GHOST, "displayName": "Ghost", "managedByOrgId": north.id, "password": PASSWORD});
+    pair.alike("admin", admin, "sys.account.v1.AccountService/CreateAccount", &create).await;
+    for (name, client) in [("admin", admin), ("stranger", &pair.world.stranger.client)] {
+        assert_eq!(pair.alike(name, client, &auth("ChangeEmail"), &json!({"newEmail": GHOST})).await, "ok");
+    }
     let assign = json!({"orgId": north.id, "accountId": ghost.account_id, "role": "USER"});
     pair.alike("admin", admin, &member, &assign).await;
     for (method, body) in [

@@ -13,29 +13,43 @@ use std::{
 
 pub(crate) const HELP: &str = "\
 cargo xtask bench [NAME...]
+cargo xtask bench NAME --OPTION VALUE...
 
-Builds and runs the programs of the bench workspace in release mode, all of them or those named, and rewrites their tables
-in docs/benchmarks.md. Nothing else should run on the machine meanwhile.";
+Builds and runs the programs of the bench workspace in release mode, all of them but `scale` or those named, and rewrites
+their tables in docs/benchmarks.md. Nothing else should run on the machine meanwhile.
+
+`scale` fills a store of the size that is asked for, which may take an hour and tens of gigabytes: it runs when it is named.
+Its options are --orgs N, --accounts N, --records N, and --dir DIR to keep the store there.";
+
+/// What runs only when it is named.
+const ON_DEMAND: &str = "scale";
 
 const REPORT: &str = "docs/benchmarks.md";
 const MANIFEST: &str = "bench/Cargo.toml";
 
 /// `cargo xtask bench`.
-pub(crate) fn run(names: &[String]) -> Result<ExitCode> {
+pub(crate) fn run(arguments: &[String]) -> Result<ExitCode> {
     let all = programs()?;
+    let first_option = arguments.iter().position(|argument| argument.starts_with("--")).unwrap_or(arguments.len());
+    let (names, options) = arguments.split_at(first_option);
+    if !options.is_empty() && names.len() != 1 {
+        bail!("options are one program's: name it before them");
+    }
     if let Some(unknown) = names.iter().find(|name| !all.contains(name)) {
         bail!("there is no benchmark `{unknown}`; there are: {}", all.join(", "));
     }
     crate::tools::for_build()?;
     let file = root().join(REPORT);
     let mut report = fs::read_to_string(&file).unwrap_or_else(|_| "# Benchmarks\n".to_owned());
-    for name in if names.is_empty() { &all } else { names } {
+    let by_default: Vec<String> = all.iter().filter(|name| *name != ON_DEMAND).cloned().collect();
+    for name in if names.is_empty() { &by_default } else { names } {
         if name == "rows" {
             crate::tools::postgresql()?;
         }
         let measure = || {
             let mut cargo = Command::new("cargo");
-            cargo.args(["run", "--release", "--quiet", "--manifest-path", MANIFEST, "--bin", name]).current_dir(root());
+            cargo.args(["run", "--release", "--quiet", "--manifest-path", MANIFEST, "--bin", name, "--"]);
+            cargo.args(options).current_dir(root());
             step::output(&mut cargo)
         };
         let (table, took) = step::timed(name, "measuring, in release mode", measure);

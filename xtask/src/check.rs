@@ -58,13 +58,14 @@ const LINT: [Phase; 6] = [
         run: || buf::breaking().map(|()| Count::default()),
     },
 ];
-const TESTS: [Phase; 2] = [
+const TESTS: [Phase; 3] = [
     Phase { name: "tests", why: "all promises, on this machine", run: tests },
+    Phase { name: "keychain", why: "the CLI's session in a keychain that nobody here wrote", run: keychain },
     Phase { name: "peers", why: "clients that nobody here wrote", run: peers },
 ];
 const BREAKING: &str = "breaking";
 /// The phases that need more than cargo.
-const NOT_QUICK: [&str; 4] = ["dependencies", "protos", BREAKING, "peers"];
+const NOT_QUICK: [&str; 5] = ["dependencies", "protos", BREAKING, "keychain", "peers"];
 
 /// `cargo xtask test`.
 pub(crate) fn test(arguments: &[String]) -> Result<ExitCode> {
@@ -152,6 +153,11 @@ fn dependencies() -> Result<Count> {
 
 fn tests() -> Result<Count> {
     counted(cargo().args(["test", "--workspace", "--no-fail-fast"]))
+}
+
+fn keychain() -> Result<Count> {
+    tools::keychain()?;
+    counted(cargo().args(["test", "--package", "sys-cli", "--test", "cli", "keychain", "--", "--ignored"]))
 }
 
 fn peers() -> Result<Count> {

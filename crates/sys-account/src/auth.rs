@@ -1,17 +1,18 @@
 //! AuthService: becoming somebody, and proving it.
 
 use crate::{
+    account::require_domain,
     mail,
     module::{AccountModule, Registry},
     request,
     wire::{
-        Account, ChangePasswordRequest, ForgotPasswordRequest, LoginRequest, LogoutRequest, RefreshRequest,
-        RegisterRequest, ResetPasswordRequest, SetupRequest, StepUpRequest, StepUpResponse, TokenPair,
-        VerifyEmailRequest, WhoAmIRequest, WhoAmIResponse,
+        Account, ChangeEmailRequest, ChangePasswordRequest, ConfirmEmailRequest, ForgotPasswordRequest, LoginRequest,
+        LogoutRequest, Org, RefreshRequest, RegisterRequest, ResetPasswordRequest, SetupRequest, StepUpRequest,
+        StepUpResponse, TokenPair, VerifyEmailRequest, WhoAmIRequest, WhoAmIResponse,
     },
 };
 use std::sync::Arc;
-use sys_contract::id::AccountId;
+use sys_contract::id::{AccountId, OrgId};
 use sys_core::{
     call::Call,
     identity::{Email, Registered, SignedIn},
@@ -33,6 +34,8 @@ pub(crate) fn register(registry: &mut Registry<'_>) {
     registry.unary("sys.account.v1.AuthService/Setup", set_up);
     registry.unary("sys.account.v1.AuthService/StepUp", step_up);
     registry.unary("sys.account.v1.AuthService/ChangePassword", change_password);
+    registry.unary("sys.account.v1.AuthService/ChangeEmail", change_email);
+    registry.unary("sys.account.v1.AuthService/ConfirmEmail", confirm_email);
     registry.unary("sys.account.v1.AuthService/WhoAmI", who_am_i);
 }
 
@@ -123,6 +126,43 @@ async fn change_password(
     let present = Password::to_check(request.password);
     let email = module.identity.change_password(&call, present, next).await?;
     call.after_commit(mail::password_changed(&email, &module.settings.server)).await
+}
+
+/// One answer and two mails, whether the new address has an account or not.
+async fn change_email(module: Arc<AccountModule>, call: Call, request: ChangeEmailRequest) -> Result<(), Refusal> {
+    let new = request::email(&request.new_email, "new_email")?;
+    call.throttle_sign_in(new.as_str())?;
+    require_manager_domain(&call, &new).await?;
+    let server = &module.settings.server;
+    let asked = module.identity.ask_address(&call, &new).await?;
+    let mail = match &asked.token {
+        Some(token) => mail::confirm_email(&new, server, token),
+        None => mail::email_in_use(&new, server),
+    };
+    call.after_commit(mail).await?;
+    call.after_commit(mail::email_change_asked(&asked.present, server)).await
+}
+
+async fn confirm_email(module: Arc<AccountModule>, call: Call, request: ConfirmEmailRequest) -> Result<(), Refusal> {
+    let account = call.caller().account().ok_or_else(Refusal::unauthenticated)?;
+    let new = module.identity.asked_address(&call, &request.token).await?;
+    // The org may have lost the domain meanwhile.
+    require_manager_domain(&call, &new).await?;
+    let changed = module.identity.change_address(&call, &request.token).await?;
+    let record = Account { email: changed.now.as_str().to_owned(), ..Account::default() };
+    call.elevated()?.update(account.record(), &["email"], &record, None).await?;
+    call.after_commit(mail::email_changed(&changed.before, &module.settings.server)).await
+}
+
+/// An account that an org manages has its address on that org's word, which is good for its own domains alone.
+async fn require_manager_domain(call: &Call, new: &Email) -> Result<(), Refusal> {
+    let account = call.caller().account().ok_or_else(Refusal::unauthenticated)?;
+    let own = call.records().get::<Account>(account.record()).await?.ok_or_else(Refusal::not_found)?;
+    let Some(manager) = request::optional_id::<OrgId>(&own.managed_by_org_id, "managed_by_org_id")? else {
+        return Ok(());
+    };
+    let manager = call.elevated()?.get::<Org>(manager.record()).await?.ok_or_else(Refusal::not_found)?;
+    require_domain(new, &manager)
 }
 
 async fn who_am_i(module: Arc<AccountModule>, call: Call, _: WhoAmIRequest) -> Result<WhoAmIResponse, Refusal> {

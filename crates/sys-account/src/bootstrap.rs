@@ -5,6 +5,7 @@
 //! made an org or project is no account by that, and is invited as its admin. Importing again makes nothing twice, and nothing
 //! anew that people have taken away since: what was imported once is remembered, whatever became of it.
 
+pub mod accounts;
 pub mod file;
 
 use crate::{

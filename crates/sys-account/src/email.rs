@@ -42,6 +42,16 @@ impl CanonicalEmail {
     }
 }
 
+/// A domain of mail as it stands behind the `@` of canonical addresses.
+pub fn canonical_mail_domain(text: &str) -> Result<String, EmailError> {
+    canonical_domain(text.trim())
+}
+
+/// Whether a canonical address is in one of these canonical domains, and not in one below it.
+pub fn is_in_domain(email: &str, domains: &[String]) -> bool {
+    email.rsplit_once('@').is_some_and(|(_, domain)| domains.iter().any(|one| one == domain))
+}
+
 impl fmt::Display for CanonicalEmail {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
@@ -144,6 +154,20 @@ mod tests {
         }
         check(&format!("ada@{}.org", "a".repeat(64)), Err(Domain));
         check(&format!("ada@{}org", "abcdefgh.".repeat(30)), Err(TooLong));
+    }
+
+    #[test]
+    fn an_address_is_in_its_own_domain_and_no_other() {
+        let domains = ["example.org", "B\u{fc}cher.example"].map(|text| canonical_mail_domain(text).unwrap());
+        for email in ["ada@EXAMPLE.org", "ada@b\u{fc}cher.example"] {
+            assert!(is_in_domain(CanonicalEmail::parse(email).unwrap().as_str(), &domains), "{email}");
+        }
+        for email in ["ada@mail.example.org", "ada@xexample.org", "ada@example.org.example", "example.org@example.com"]
+        {
+            assert!(!is_in_domain(CanonicalEmail::parse(email).unwrap().as_str(), &domains), "{email}");
+        }
+        assert!(!is_in_domain("ada@example.org", &[]));
+        assert_eq!(canonical_mail_domain("a@example.org"), Err(EmailError::Domain));
     }
 
     #[test]

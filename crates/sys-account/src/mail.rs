@@ -83,6 +83,61 @@ pub(crate) fn password_changed(to: &Email, server: &str) -> Effect {
     )
 }
 
+/// To the address that an account is to have.
+pub(crate) fn confirm_email(to: &Email, server: &str, token: &TokenSecret) -> Effect {
+    let token = token.text();
+    effect(
+        to,
+        "Confirm your new address",
+        format!(
+            "Somebody, probably you, wants an account to have this address at\n{server}\n\n\
+         To confirm that, show this token where you are logged in:\n\n  {}\n\n\
+         With the command line:\n\n  sys auth confirm-email \\\n    --token {}\n\n\
+         The token is good for one hour. If it was not you, do nothing: without\n\
+         the password of that account it is good for nothing.\n",
+            &*token, &*token,
+        ),
+    )
+}
+
+/// To the owner of an address that somebody wants another account to have.
+pub(crate) fn email_in_use(to: &Email, server: &str) -> Effect {
+    effect(
+        to,
+        "This address has an account already",
+        format!(
+            "Somebody, probably you, wanted an account to have this address at\n{server}\n\n\
+         It has one already, and nothing was changed. If you forgot its\n\
+         password, ask for a new one:\n\n  sys auth forgot-password --email YOUR-ADDRESS\n",
+        ),
+    )
+}
+
+/// To the address of an account for which another was asked.
+pub(crate) fn email_change_asked(to: &Email, server: &str) -> Effect {
+    effect(
+        to,
+        "Another address was asked for",
+        format!(
+            "Somebody, probably you, asked for another address for the account with\nthis one at {server}\n\n\
+         It changes once the new address is confirmed. If it was not you, choose\n\
+         a new password now: somebody else knows yours.\n\n  sys auth change-password\n",
+        ),
+    )
+}
+
+/// To the address that an account had.
+pub(crate) fn email_changed(to: &Email, server: &str) -> Effect {
+    effect(
+        to,
+        "Your address was changed",
+        format!(
+            "The account that had this address at\n{server}\nhas another now. Whoever else was logged in with it is logged out.\n\n\
+         If it was not you, tell the operator of the server.\n",
+        ),
+    )
+}
+
 /// To who was given an account.
 pub(crate) fn welcome(to: &Email, server: &str, token: &TokenSecret) -> Effect {
     let token = token.text();
@@ -166,6 +221,7 @@ mod tests {
             verify(&to, "https://s.example", &token),
             reset(&to, "https://s.example", &token),
             welcome(&to, "https://s.example", &token),
+            confirm_email(&to, "https://s.example", &token),
         ] {
             let text = text_of(effect);
             assert!(text.contains(&*token.text()));
@@ -184,6 +240,7 @@ mod tests {
             verify(&to, server, &token),
             reset(&to, server, &token),
             welcome(&to, server, &token),
+            confirm_email(&to, server, &token),
             invitation(&to, server, "An org", Some("A project"), "ADMIN", &token),
         ];
         for Effect::Mail(mail) in mails {

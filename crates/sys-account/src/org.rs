@@ -1,10 +1,14 @@
 //! OrgService, as far as it has logic: orgs made, found and closed.
 
 use crate::{
+    email::canonical_mail_domain,
     mail,
     module::{AccountModule, Registry},
     request,
-    wire::{CreateOrgRequest, DeleteOrgRequest, ListOtherOrgsRequest, ListOtherOrgsResponse, Org, Project},
+    wire::{
+        CreateOrgRequest, DeleteOrgRequest, ListOtherOrgsRequest, ListOtherOrgsResponse, Org, Project,
+        SetAccountDomainsRequest,
+    },
 };
 use std::sync::Arc;
 use sys_contract::{
@@ -24,6 +28,7 @@ const MAX_PROJECT_PAGES: usize = 40;
 pub(crate) fn register(registry: &mut Registry<'_>) {
     registry.unary("sys.account.v1.OrgService/CreateOrg", create);
     registry.unary("sys.account.v1.OrgService/ListOtherOrgs", list_other);
+    registry.unary("sys.account.v1.OrgService/SetAccountDomains", set_account_domains);
     registry.unary("sys.account.v1.OrgService/DeleteOrg", delete);
 }
 
@@ -90,6 +95,25 @@ async fn list_other(
     let mut orgs = page.records;
     orgs.retain(|org| org.id.parse().is_ok_and(|id| !module.identity.is_member(&call, id)));
     Ok(ListOtherOrgsResponse { orgs, next_page_token: page.next_page_token })
+}
+
+async fn set_account_domains(
+    _: Arc<AccountModule>,
+    call: Call,
+    request: SetAccountDomainsRequest,
+) -> Result<Org, Refusal> {
+    let id: OrgId = request::id(&request.id, "id")?;
+    open_org(&call, id).await?;
+    let canonical = |text: &String| canonical_mail_domain(text).map_err(|_| no_domain());
+    let mut domains = request.domains.iter().map(canonical).collect::<Result<Vec<_>, _>>()?;
+    domains.sort_unstable();
+    domains.dedup();
+    let named = Org { account_domains: domains, ..Org::default() };
+    call.elevated()?.update(id.record(), &["account_domains"], &named, None).await
+}
+
+fn no_domain() -> Refusal {
+    Refusal::invalid("domains", "name domains of mail, such as example.org")
 }
 
 async fn delete(module: Arc<AccountModule>, call: Call, request: DeleteOrgRequest) -> Result<(), Refusal> {

@@ -28,6 +28,7 @@ not_printed!(
     SetupRequest,
     StepUpRequest,
     ChangePasswordRequest,
+    ConfirmEmailRequest,
     CreateAccountRequest,
     AcceptInvitationRequest,
     DeclineInvitationRequest

@@ -9,6 +9,8 @@ use sys_contract::id::{RECORD_ID_BYTES, RecordId};
 pub const SALT_BYTES: usize = 16;
 /// The outcome of a call that was let through.
 pub const OK: &str = "OK";
+/// The outcome of a stream that was let through, when it had come to its end.
+pub const ENDED: &str = "ENDED";
 
 /// What a leaf says. Its protobuf form, as it was first written, is what is hashed.
 #[derive(Clone, PartialEq, Eq, prost::Message)]
@@ -28,7 +30,7 @@ pub struct Leaf {
     /// The caller's session.
     #[prost(string, tag = "5")]
     pub session_id: String,
-    /// `OK`, or the reason of the refusal.
+    /// `OK`, `ENDED`, or the reason of the refusal.
     #[prost(string, tag = "6")]
     pub outcome: String,
     /// The records that were written or that the call was judged on: org tag and UUID, 22 bytes each.
@@ -46,9 +48,19 @@ pub struct Leaf {
     /// The retention was applied: what the entries below this number said was about to be erased.
     #[prost(uint64, tag = "11")]
     pub erased_below: u64,
+    /// The operator imported so many records; the first and the last of them are named.
+    #[prost(uint64, tag = "12")]
+    pub imported: u64,
 }
 
 impl Leaf {
+    /// Says how many records an import brought.
+    #[must_use]
+    pub fn imported(mut self, records: u64) -> Self {
+        self.imported = records;
+        self
+    }
+
     /// Names these records beside those that it names already.
     #[must_use]
     pub fn records(mut self, ids: impl IntoIterator<Item = RecordId>) -> Self {
@@ -71,7 +83,7 @@ impl Leaf {
 
     /// Whether the call was let through.
     pub fn is_ok(&self) -> bool {
-        self.outcome == OK
+        self.outcome == OK || self.outcome == ENDED
     }
 
     /// The leaf of a call that was refused for this reason.

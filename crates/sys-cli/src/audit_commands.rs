@@ -157,7 +157,7 @@ pub(crate) async fn tail(
     let interval = Duration::from_secs(matches.get_one::<u64>("interval").copied().unwrap_or_default());
     let client = Client::connect(server, sessions.clone()).await?;
     let seen = KeptHeads::new(sessions).check(&client, &log, false).await.map_err(AuditFailure::from)?;
-    let own_session = client.session()?.map(|session| session.session_id).unwrap_or_default();
+    let own_session = client.session().await?.map(|session| session.session_id).unwrap_or_default();
     let mut next = seen.head().head.size.saturating_sub(lines);
     loop {
         let leaves = client.audit_leaves(&log, next, u64::MAX).await.map_err(AuditFailure::from)?;

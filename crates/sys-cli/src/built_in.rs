@@ -3,6 +3,7 @@
 use crate::{exit, output::Format, secret::SecretError};
 use clap::{Arg, ArgAction, ArgMatches, Command};
 use std::ffi::OsString;
+use sys_client::Wish;
 
 /// The variable that names the server where no flag does.
 pub(crate) const SERVER_VARIABLE: &str = "SYS_SERVER";
@@ -58,7 +59,7 @@ fn output() -> Arg {
 fn login() -> Command {
     Command::new("login")
         .about("Logs in and keeps the session")
-        .args([email(), device_name()])
+        .args([email(), device_name(), store()])
         .args(password("Your password"))
         .arg(
             Arg::new("trust-audit-anew")
@@ -73,7 +74,7 @@ fn setup() -> Command {
     Command::new("setup")
         .about("Makes the first superadmin with the one-time token that the server printed, and logs in")
         .arg(token())
-        .args([email(), device_name()])
+        .args([email(), device_name(), store()])
         .arg(Arg::new("display-name").long("display-name").value_name("TEXT").help("How others see you"))
         .args(password("The password to set"))
         .after_help("Examples:\n  sys setup --server http://127.0.0.1:8443 --token TOKEN --email me@example.org")
@@ -135,15 +136,27 @@ fn whoami() -> Command {
 }
 
 fn check() -> Command {
+    let file = |name| Arg::new(name).value_name("FILE").value_parser(clap::value_parser!(std::path::PathBuf));
     Command::new("check")
         .about("Checks a contract offline and shows who may do what")
         .long_about(
             "Checks .proto files as a server would when it loads them. Says what is unsafe, with file, line and what to \
              write instead; or prints the matrix of who may do what, to be reviewed when rules change. Imported files \
-             are found beside the given ones.",
+             are found beside the given ones. With --against, what has changed since an earlier version is judged, too: what \
+             stored records would not survive, and what protects less than before.",
         )
-        .arg(Arg::new("file").required(true).num_args(1..).value_name("FILE").value_parser(clap::value_parser!(std::path::PathBuf)).help("A .proto file"))
-        .after_help("Examples:\n  sys check modules/mod-notes/notes/v1/notes.proto")
+        .arg(file("file").required(true).num_args(1..).help("A .proto file"))
+        .arg(file("against").long("against").action(ArgAction::Append).help("A .proto file of the version before"))
+        .arg(
+            Arg::new("accept-weaker")
+                .long("accept-weaker")
+                .requires("against")
+                .action(ArgAction::SetTrue)
+                .help("What protects less than before is meant: it is shown, and refused no more"),
+        )
+        .after_help(
+            "Examples:\n  sys check modules/mod-notes/notes/v1/notes.proto\n  sys check new/notes/v1/notes.proto --against old/notes/v1/notes.proto",
+        )
 }
 
 fn completion() -> Command {
@@ -199,6 +212,23 @@ fn device_name() -> Arg {
         .long("device-name")
         .value_name("TEXT")
         .help("How the session is called in your list of sessions; else this machine's name")
+}
+
+fn store() -> Arg {
+    Arg::new("store")
+        .long("store")
+        .value_name("PLACE")
+        .value_parser(["keychain", "file"])
+        .help("Where the session is kept; else in the system's keychain if one can be used, and in a file otherwise")
+}
+
+/// Where the session is to be kept.
+pub(crate) fn wish(matches: &ArgMatches) -> Wish {
+    match matches.get_one::<String>("store").map(String::as_str) {
+        Some("keychain") => Wish::Keychain,
+        Some(_) => Wish::File,
+        None => Wish::Best,
+    }
 }
 
 /// Where the password comes from; and the flag that many expect, there to be refused with the reason.

@@ -1,27 +1,59 @@
 //! `sys check`: a contract judged offline, exactly as a server judges it when it loads.
 
-use crate::failure::Failure;
+use crate::{failure::Failure, output, plain};
 use std::{
     collections::BTreeMap,
     fs,
     path::{Path, PathBuf},
 };
 use sys_contract::{
-    Origin, SourceFile,
+    Origin, SourceFile, breaking_changes,
     load::{MAX_FILE_BYTES, MAX_FILES},
+    model::Contract,
+    problem::Problems,
+    weakened,
 };
 use sys_policy::Rules;
 
+/// What is asked of a check.
+#[derive(Debug, Default)]
+pub(crate) struct Check {
+    /// The contract's files.
+    pub(crate) files: Vec<PathBuf>,
+    /// Those of its version before, if it is held against one.
+    pub(crate) against: Vec<PathBuf>,
+    /// What protects less than before is meant.
+    pub(crate) accept_weaker: bool,
+}
+
 /// Loads the files and what they import beside them; the matrix of who may do what.
-pub(crate) fn matrix(files: &[PathBuf]) -> Result<String, Failure> {
+pub(crate) fn matrix(check: &Check) -> Result<String, Failure> {
+    let contract = contract(&check.files)?;
+    if !check.against.is_empty() {
+        let before = self::contract(&check.against)?;
+        let mut problems = breaking_changes(&before, &contract);
+        let weaker = weakened(&before, &contract);
+        if check.accept_weaker {
+            weaker.iter().for_each(|problem| output::note(&format!("accepted: {}", plain::line(&problem.what))));
+        } else {
+            problems.extend(weaker);
+        }
+        if !problems.is_empty() {
+            problems.sort();
+            return Err(Problems(problems).into());
+        }
+    }
+    let rules = Rules::compile(&contract)?;
+    Ok(sys_policy::matrix(&[(&contract, &rules)]))
+}
+
+fn contract(files: &[PathBuf]) -> Result<Contract, Failure> {
     let sources = Sources::read(files)?;
     // The project's own contracts live under `sys/`; everybody else's are judged as a server judges an upload.
     let ours = sources.files.keys().any(|path| path.starts_with("sys/"));
     let origin = if ours { Origin::BuiltIn } else { Origin::Uploaded };
     let files: Vec<SourceFile> = sources.files.into_iter().map(|(path, text)| SourceFile { path, text }).collect();
-    let contract = sys_contract::load(&sources.module, origin, &files)?;
-    let rules = Rules::compile(&contract)?;
-    Ok(sys_policy::matrix(&[(&contract, &rules)]))
+    Ok(sys_contract::load(&sources.module, origin, &files)?)
 }
 
 /// The texts of a contract, by the path that imports know them under.
@@ -132,6 +164,11 @@ mod tests {
         directory
     }
 
+    /// A check of these files alone.
+    fn of(files: &[PathBuf]) -> Check {
+        Check { files: files.to_vec(), ..Check::default() }
+    }
+
     #[test]
     fn a_file_is_known_by_its_package_and_brings_what_it_imports() {
         let directory = tree(&[
@@ -164,19 +201,19 @@ mod tests {
 
     #[test]
     fn a_file_that_cannot_be_read_is_named() {
-        let Err(failure) = matrix(&["no/such.proto".into()]) else { panic!("there is no such file") };
+        let Err(failure) = matrix(&of(&["no/such.proto".into()])) else { panic!("there is no such file") };
         assert!(failure.report(None).starts_with("error: cannot read no/such.proto: "), "{}", failure.report(None));
     }
 
     #[test]
     fn the_notes_contract_passes_and_one_without_rules_is_invalid() {
         let notes = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../modules/mod-notes/notes/v1/notes.proto");
-        let shown = matrix(&[notes]).expect("the example of the design is sound");
+        let shown = matrix(&of(&[notes])).expect("the example of the design is sound");
         assert!(shown.contains("notes.v1.NoteService/UpdateNote"), "{shown}");
         let bare = "syntax = \"proto3\";\npackage a.v1;\nimport \"google/protobuf/empty.proto\";\n\
                     service AService { rpc Ping(google.protobuf.Empty) returns (google.protobuf.Empty); }";
         let directory = tree(&[("a/v1/a.proto", bare)]);
-        let Err(failure) = matrix(&[directory.path().join("a/v1/a.proto")]) else {
+        let Err(failure) = matrix(&of(&[directory.path().join("a/v1/a.proto")])) else {
             panic!("a method without a rule passed")
         };
         assert_eq!(failure.exit(), crate::exit::Exit::Invalid);

@@ -19,6 +19,8 @@ use sys_contract::{comment_of, names};
 const HIDDEN: [&str; 7] =
     [auth::LOGIN, auth::REFRESH, auth::LOGOUT, auth::SETUP, auth::STEP_UP, auth::WHO_AM_I, GET_DESCRIPTORS];
 
+/// The flag of lists that shows changes.
+const WATCH: &str = "watch";
 /// The flag of commands that may ask for the password again.
 const PASSWORD_STDIN: &str = "password-stdin";
 
@@ -43,6 +45,8 @@ pub(crate) struct Verb {
     pub(crate) flags: Flags,
     /// Where a list has its pages.
     pub(crate) pages: Option<Pages>,
+    /// What a watch of records says; of a list, the method that watches what it lists.
+    pub(crate) watch: Option<Watch>,
     /// Whether the server may ask for the password again.
     steps_up: bool,
 }
@@ -53,6 +57,19 @@ pub(crate) struct Pages {
     pub(crate) page_token: FieldDescriptor,
     pub(crate) next_page_token: FieldDescriptor,
     pub(crate) items: FieldDescriptor,
+}
+
+/// A method that tells what is new among records, and where its messages say it.
+#[derive(Debug, Clone)]
+pub(crate) struct Watch {
+    pub(crate) method: MethodDescriptor,
+    pub(crate) event: FieldDescriptor,
+    pub(crate) id: FieldDescriptor,
+    /// The record.
+    pub(crate) item: FieldDescriptor,
+    pub(crate) resume_token: FieldDescriptor,
+    /// Where the request goes on from a token.
+    pub(crate) from: FieldDescriptor,
 }
 
 impl Tree {
@@ -104,11 +121,15 @@ impl Noun {
         let mut verbs = BTreeMap::new();
         for method in service.methods() {
             let path = format!("{}/{}", service.full_name(), method.name());
-            let streams = method.is_client_streaming() || method.is_server_streaming();
             let name = names::verb(method.name(), noun);
-            if !streams && is_word(&name) && name != "help" && !HIDDEN.contains(&path.as_str()) {
+            if is_word(&name) && name != "help" && !HIDDEN.contains(&path.as_str()) {
                 verbs.entry(name).or_insert_with(|| Verb::of(&method, options));
             }
+        }
+        let watches: Vec<Watch> = verbs.values().filter_map(|verb| verb.watch.clone()).collect();
+        for verb in verbs.values_mut().filter(|verb| verb.watch.is_none()) {
+            let items = verb.pages.as_ref().map(|pages| pages.items.kind());
+            verb.watch = watches.iter().find(|watch| Some(watch.item.kind()) == items).cloned();
         }
         Self { about: plain::lines(&comment_of(service)), verbs }
     }
@@ -131,6 +152,7 @@ impl Verb {
             method: method.clone(),
             flags: Flags::of(method, options),
             pages: Pages::of(method),
+            watch: Watch::of(method, options),
             steps_up: options.steps_up(method),
         }
     }
@@ -161,8 +183,22 @@ impl Verb {
             let all = Arg::new("all").long("all").action(ArgAction::SetTrue).help("Reads all pages, not one");
             let token = self.flags.at(pages.page_token.name()).map(|flag| flag.long.clone());
             command = command.arg(if let Some(token) = token { all.conflicts_with(token) } else { all });
+            if self.watch.is_some() {
+                let help = "Shows what there is and then each change, a line each, until you end it with Ctrl-C";
+                command = command.arg(Arg::new(WATCH).long(WATCH).action(ArgAction::SetTrue).help(help));
+            }
         }
         command
+    }
+
+    /// Whether more than one message goes either way.
+    pub(crate) fn streams(&self) -> bool {
+        self.method.is_client_streaming() || self.method.is_server_streaming()
+    }
+
+    /// Whether changes are to be shown, and not a page of a list.
+    pub(crate) fn is_to_watch(&self, matches: &ArgMatches) -> bool {
+        self.watch.is_some() && (self.pages.is_none() || matches.get_flag(WATCH))
     }
 
     /// Whether the password that the server may ask for again is read from standard input.
@@ -191,8 +227,12 @@ impl Verb {
         let nothing_changes = self.flags.mask.is_some() && !self.changeable().any(|flag| flag.typical);
         words.extend(self.changeable().next().filter(|_| nothing_changes).map(Flag::example));
         let plain = words.join(" ");
+        if self.method.is_client_streaming() {
+            return format!("Each line of standard input is a request in JSON.\n\nExamples:\n{plain} < requests.jsonl");
+        }
         let all = self.pages.as_ref().map(|_| format!("{plain} --all --output json"));
-        ["Examples:".to_owned(), plain].into_iter().chain(all).collect::<Vec<_>>().join("\n")
+        let watch = self.pages.as_ref().and(self.watch.as_ref()).map(|_| format!("{plain} --watch"));
+        ["Examples:".to_owned(), plain].into_iter().chain(all).chain(watch).collect::<Vec<_>>().join("\n")
     }
 }
 
@@ -208,6 +248,23 @@ impl Pages {
     /// The token of the page behind this one; empty at the end.
     pub(crate) fn next(&self, page: &DynamicMessage) -> String {
         page.get_field(&self.next_page_token).as_str().map(str::to_owned).unwrap_or_default()
+    }
+}
+
+impl Watch {
+    fn of(method: &MethodDescriptor, options: &Options) -> Option<Self> {
+        let message = method.output();
+        let field = |name| message.get_field_by_name(name);
+        let item = message.fields().find(|field| field.kind().as_message().is_some_and(|kind| options.is_record(kind)));
+        let watch = Self {
+            method: method.clone(),
+            event: field("event")?,
+            id: field("id")?,
+            item: item?,
+            resume_token: field("resume_token")?,
+            from: method.input().get_field_by_name("resume_token")?,
+        };
+        options.watches(method).then_some(watch)
     }
 }
 

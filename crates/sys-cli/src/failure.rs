@@ -5,7 +5,7 @@ use crate::{
     request::RequestError, secret::SecretError,
 };
 use std::error::Error;
-use sys_client::{CallError, ClientError, Code, EndpointError, Refused, SessionError};
+use sys_client::{CallError, ClientError, Code, EndpointError, KeychainError, Refused, SessionError};
 use sys_contract::problem::Problems;
 
 /// Why the program did not do what it was asked.
@@ -128,6 +128,9 @@ impl Failure {
         {
             return Some(help.to_owned());
         }
+        if let Self::Client(ClientError::Session(SessionError::Keychain(error))) = self {
+            return Some(keychain_help(error).to_owned());
+        }
         if let Some(help) = self.refused().and_then(|refused| refused.help.clone()) {
             return Some(help);
         }
@@ -151,6 +154,24 @@ impl Failure {
             _ => return None,
         };
         Some(help.to_owned()).filter(|help| !help.is_empty())
+    }
+}
+
+/// What to do about a keychain. A session in one that is gone for good is ended from another, with `sys session revoke`.
+fn keychain_help(error: &KeychainError) -> &'static str {
+    match error {
+        KeychainError::NoBus | KeychainError::NoService(_) => {
+            "run `sys` in your desktop's session, or start a keychain (a Secret Service such as gnome-keyring); without one, log in \
+             with `sys login --store file`"
+        }
+        KeychainError::Locked => {
+            "unlock it where your system manages passwords, and try again; or log in with `sys login --store file`"
+        }
+        KeychainError::NoCollection => {
+            "make a default collection where your system manages passwords; or log in with `sys login --store file`"
+        }
+        KeychainError::Lost => "log in again with `sys login`",
+        KeychainError::Silent | KeychainError::Failed(_) => "try again; or log in with `sys login --store file`",
     }
 }
 

@@ -19,7 +19,7 @@ pub(crate) const MAX_FLAGS: usize = 256;
 const MAX_DEPTH: usize = 4;
 
 /// Names that commands use for themselves.
-const RESERVED: [&str; 5] = ["server", "output", "help", "all", "clear"];
+const RESERVED: [&str; 6] = ["server", "output", "help", "all", "clear", "watch"];
 
 /// One flag, and the field that it fills.
 #[derive(Debug, Clone)]
@@ -63,6 +63,10 @@ pub(crate) struct Flags {
 impl Flags {
     /// The flags of a method's request.
     pub(crate) fn of(method: &MethodDescriptor, options: &Options) -> Self {
+        if method.is_client_streaming() {
+            // Its requests are lines of standard input.
+            return Self { all: Vec::new(), item: None, mask: None };
+        }
         let request = method.input();
         let item = item_of(method, options);
         let mask = item.as_ref().and_then(|_| request.get_field_by_name("update_mask")).filter(is_mask);

@@ -19,6 +19,7 @@ mod request;
 mod run;
 mod secret;
 mod session_commands;
+mod streams;
 mod table;
 #[cfg(test)]
 mod tests;

@@ -3,7 +3,8 @@
 //! Only what changes the command line is read here; what the options mean is decided on the server.
 
 use prost_reflect::{
-    DescriptorPool, DynamicMessage, ExtensionDescriptor, FieldDescriptor, MessageDescriptor, MethodDescriptor, Value,
+    DescriptorPool, DynamicMessage, ExtensionDescriptor, FieldDescriptor, MessageDescriptor, MethodDescriptor,
+    ReflectMessage, Value,
 };
 
 /// The extensions of one pool. A module that imports none of them has plain flags.
@@ -56,6 +57,18 @@ impl Options {
         let options = method.options();
         let policy = options.get_extension(extension);
         policy.as_message().is_some_and(|policy| policy.has_field_by_name("step_up"))
+    }
+
+    /// Whether this method tells what is new among records.
+    pub(crate) fn watches(&self, method: &MethodDescriptor) -> bool {
+        let Some(extension) = &self.method else { return false };
+        let options = method.options();
+        let serve = options.get_extension(extension).as_message().and_then(|policy| {
+            let (field, value) = (policy.descriptor().get_field_by_name("serve")?, policy.get_field_by_name("serve")?);
+            let verb = field.kind().as_enum()?.get_value(value.as_enum_number()?)?;
+            Some(verb.name() == "WATCH")
+        });
+        serve.unwrap_or_default()
     }
 
     /// Whether messages of this type are stored.

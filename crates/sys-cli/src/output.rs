@@ -70,6 +70,24 @@ pub(crate) fn print(text: &str) -> Result<(), OutputError> {
     }
 }
 
+/// Writes a line of a stream; whether anybody still reads.
+pub(crate) fn line(text: &str) -> Result<bool, OutputError> {
+    let mut out = io::stdout().lock();
+    match writeln!(out, "{text}").and_then(|()| out.flush()) {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
+        written => Ok(written.map(|()| true)?),
+    }
+}
+
+/// Shows one of many messages; whether anybody still reads. JSON is one line each, so that programs read line by line.
+pub(crate) fn one_of_many(message: &DynamicMessage, format: Format) -> Result<bool, OutputError> {
+    match format {
+        Format::Table => line(&table::row(message, width())),
+        Format::Json => line(&json(message)?.to_string()),
+        Format::Yaml => line(&format!("---\n{}", structured(&json(message)?, format)?.trim_end())),
+    }
+}
+
 /// Writes a note to people beside the output. If nobody reads standard error, there is nobody to tell.
 pub(crate) fn note(text: &str) {
     let _ = writeln!(io::stderr().lock(), "{}", plain::lines(text));
@@ -90,6 +108,6 @@ fn structured(value: &Json, format: Format) -> Result<String, OutputError> {
 }
 
 /// Columns of the terminal; without one a table is as wide as it needs.
-fn width() -> Option<usize> {
+pub(crate) fn width() -> Option<usize> {
     terminal_size::terminal_size_of(io::stdout()).map(|(width, _)| usize::from(width.0))
 }

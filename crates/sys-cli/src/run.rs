@@ -13,7 +13,7 @@ use crate::{
     output::{self, Format},
     progress,
     secret::{Secrets, Terminal},
-    session_commands,
+    session_commands, streams,
 };
 use clap::{ArgMatches, Command};
 use prost_reflect::{DynamicMessage, Value};
@@ -79,7 +79,7 @@ async fn parsed(command: Command, tree: &Tree, arguments: &[OsString], client: O
 
 /// Manual pages are of the built-in commands, and of the server's where one is known.
 async fn manual_page(glance: &Glance, arguments: &[OsString]) -> Exit {
-    let asked = timeout(COMPLETION_TIMEOUT, Asked::ask(glance)).await.ok().and_then(Result::ok);
+    let asked = timeout(COMPLETION_TIMEOUT, Asked::ask_unseen(glance)).await.ok().and_then(Result::ok);
     let root = asked.map(|asked| asked.tree).unwrap_or_default().command(built_in::command());
     let matches = match root.clone().try_get_matches_from(arguments) {
         Ok(matches) => matches,
@@ -116,8 +116,10 @@ fn ended(result: Result<(), Failure>, verb: Option<&Verb>) -> Exit {
 async fn built_in_command(name: &str, matches: &ArgMatches) -> Result<(), Failure> {
     match name {
         "check" => {
-            let files = matches.get_many::<PathBuf>("file").map(|files| files.cloned().collect::<Vec<_>>());
-            Ok(output::print(&check::matrix(&files.unwrap_or_default())?)?)
+            let files = |name| matches.get_many::<PathBuf>(name).into_iter().flatten().cloned().collect();
+            let accept_weaker = matches.get_flag("accept-weaker");
+            let check = check::Check { files: files("file"), against: files("against"), accept_weaker };
+            Ok(output::print(&check::matrix(&check)?)?)
         }
         "explain" => {
             let reason = matches.get_one::<String>("reason").map(String::as_str);
@@ -163,6 +165,9 @@ async fn audit_command(verb: &str, matches: &ArgMatches) -> Result<(), Failure> 
 
 /// Calls the method behind a verb and shows its answer.
 async fn called(verb: &Verb, matches: &ArgMatches, client: &Client) -> Result<(), Failure> {
+    if verb.is_to_watch(matches) || verb.streams() {
+        return streams::run(verb, matches, client, format(matches)).await;
+    }
     let mut request = verb.request(matches, &mut Terminal)?;
     let mut answer = match client.call(&verb.method, &request).await {
         Err(error) if error.asks_for_password() => {
@@ -229,12 +234,11 @@ fn server(flag: Option<String>, sessions: &SessionStore) -> Result<Endpoint, Fai
     if let Some(url) = named {
         return Ok(url.parse()?);
     }
-    let session = sessions.load()?.ok_or_else(|| {
+    sessions.server()?.ok_or_else(|| {
         let help =
             "name it with --server URL or the variable SYS_SERVER, or log in: sys login --server URL --email EMAIL";
         Failure::Usage("no server is known".to_owned(), help.to_owned())
-    })?;
-    Ok(session.server)
+    })
 }
 
 /// A server that told its commands.
@@ -246,11 +250,19 @@ struct Asked {
 
 impl Asked {
     async fn ask(glance: &Glance) -> Result<Self, Failure> {
-        let sessions = SessionStore::from_environment(|name| env::var_os(name))?;
+        Self::ask_with(glance, SessionStore::from_environment(|name| env::var_os(name))?).await
+    }
+
+    /// The same for somebody who did not ask for anything yet: nobody is to unlock his keychain for a completion.
+    async fn ask_unseen(glance: &Glance) -> Result<Self, Failure> {
+        Self::ask_with(glance, SessionStore::from_environment(|name| env::var_os(name))?.without_prompts()).await
+    }
+
+    async fn ask_with(glance: &Glance, sessions: SessionStore) -> Result<Self, Failure> {
         let server = server(glance.server.clone(), &sessions)?;
         let client = Client::connect(&server, sessions).await?;
         let tree = Tree::of(&client.descriptors().await?);
-        let logged_in = client.session()?.is_some();
+        let logged_in = client.session().await?.is_some();
         Ok(Self { client, tree, logged_in })
     }
 
@@ -283,8 +295,11 @@ async fn completed(words: &[OsString]) -> Exit {
     let words: Vec<String> = words.iter().map(|word| word.to_string_lossy().into_owned()).collect();
     let glance = Glance::over(&words.iter().map(OsString::from).collect::<Vec<_>>());
     let known = glance.command.as_deref().is_some_and(|command| built_in::NAMES.contains(&command));
-    let asked =
-        if known { None } else { timeout(COMPLETION_TIMEOUT, Asked::ask(&glance)).await.ok().and_then(Result::ok) };
+    let asked = if known {
+        None
+    } else {
+        timeout(COMPLETION_TIMEOUT, Asked::ask_unseen(&glance)).await.ok().and_then(Result::ok)
+    };
     let tree = asked.map(|asked| asked.tree).unwrap_or_default();
     let candidates = complete::candidates(&tree.command(built_in::command()), &words);
     let _ = output::print(&candidates.join("\n"));

@@ -9,8 +9,9 @@ use crate::{
 };
 use clap::ArgMatches;
 use serde_json::{Value as Json, json};
+use std::fmt;
 use sys_client::{
-    Client, Endpoint, SessionStore,
+    Client, Endpoint, KeychainError, Place, SessionStore,
     auth::{Binding, LoginRequest, SetupRequest, WhoAmI},
 };
 use zeroize::Zeroizing;
@@ -30,9 +31,10 @@ pub(crate) async fn login(
         device_name: text(matches, "device-name").unwrap_or_else(built_in::machine_name),
     };
     let client = Client::connect(server, sessions.clone()).await?;
-    client.log_in(&request).await?;
+    let place = Kept::choose(matches, &sessions).await?;
+    client.log_in(&request, &place.place).await?;
     check_heads(&client, &sessions, matches.get_flag("trust-audit-anew")).await?;
-    output::note(&format!("logged in to {server} as {}", request.email));
+    output::note(&format!("logged in to {server} as {}{place}", request.email));
     Ok(())
 }
 
@@ -53,10 +55,35 @@ pub(crate) async fn setup(
         device_name: text(matches, "device-name").unwrap_or_else(built_in::machine_name),
     };
     let client = Client::connect(server, sessions.clone()).await?;
-    client.set_up(&request).await?;
+    let place = Kept::choose(matches, &sessions).await?;
+    client.set_up(&request, &place.place).await?;
     check_heads(&client, &sessions, false).await?;
-    output::note(&format!("set up {server}; logged in as {}", request.email));
+    output::note(&format!("set up {server}; logged in as {}{place}", request.email));
     Ok(())
+}
+
+/// Where a session is kept, as it is told.
+struct Kept {
+    place: Place,
+    /// Why it is not in the keychain, where nobody wished for the file.
+    instead: Option<KeychainError>,
+}
+
+impl Kept {
+    async fn choose(matches: &ArgMatches, sessions: &SessionStore) -> Result<Self, Failure> {
+        let (place, instead) = sessions.choose(built_in::wish(matches)).await?;
+        Ok(Self { place, instead })
+    }
+}
+
+impl fmt::Display for Kept {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "; the session is kept in {}", self.place)?;
+        match &self.instead {
+            Some(why) => write!(f, ", since {why}"),
+            None => Ok(()),
+        }
+    }
 }
 
 /// Looks at the audit logs that somebody may read who has just logged in. Nobody stays logged in to a server that shows another
@@ -75,7 +102,7 @@ async fn check_heads(client: &Client, sessions: &SessionStore, anew: bool) -> Re
 /// Ends the session.
 pub(crate) async fn logout(server: &Endpoint, sessions: SessionStore) -> Result<(), Failure> {
     let client = Client::connect(server, sessions).await?;
-    if client.session()?.is_none() {
+    if client.session().await?.is_none() {
         output::note(&format!("nobody is logged in to {server}"));
         return Ok(());
     }
@@ -86,9 +113,11 @@ pub(crate) async fn logout(server: &Endpoint, sessions: SessionStore) -> Result<
 
 /// Shows who is logged in.
 pub(crate) async fn whoami(server: &Endpoint, sessions: SessionStore, format: Format) -> Result<(), Failure> {
-    let client = Client::connect(server, sessions).await?;
+    let client = Client::connect(server, sessions.clone()).await?;
     let who = client.who_am_i().await?;
-    Ok(output::value(&for_people(&who, server), &for_programs(&who, server), format)?)
+    let place = sessions.place()?;
+    let place = place.as_ref();
+    Ok(output::value(&for_people(&who, server, place), &for_programs(&who, server, place), format)?)
 }
 
 fn text(matches: &ArgMatches, name: &str) -> Option<String> {
@@ -99,7 +128,7 @@ fn required(password: Option<Zeroizing<String>>) -> Result<Zeroizing<String>, Se
     password.ok_or(SecretError::NoTerminal)
 }
 
-fn for_people(who: &WhoAmI, server: &Endpoint) -> String {
+fn for_people(who: &WhoAmI, server: &Endpoint, place: Option<&Place>) -> String {
     let verified = if who.verified { "" } else { " (not verified)" };
     let name = plain::line(&format!("{} <{}>{verified}", who.display_name, who.email));
     let mut lines = vec![
@@ -108,6 +137,7 @@ fn for_people(who: &WhoAmI, server: &Endpoint) -> String {
         format!("session  {}", plain::line(&who.session_id)),
         format!("server   {server}"),
     ];
+    lines.extend(place.map(|place| format!("kept in  {place}")));
     lines.extend(who.bindings.iter().map(|binding| format!("role     {}", plain::line(&role(binding)))));
     if who.bindings.is_empty() {
         lines.push("role     none".to_owned());
@@ -123,7 +153,7 @@ fn role(binding: &Binding) -> String {
     }
 }
 
-fn for_programs(who: &WhoAmI, server: &Endpoint) -> Json {
+fn for_programs(who: &WhoAmI, server: &Endpoint, place: Option<&Place>) -> Json {
     let bindings = who
         .bindings
         .iter()
@@ -135,6 +165,7 @@ fn for_programs(who: &WhoAmI, server: &Endpoint) -> Json {
         "verified": who.verified,
         "session_id": who.session_id,
         "server": server.as_str(),
+        "session_kept_in": place.map(Place::name),
         "bindings": bindings.collect::<Vec<_>>(),
     })
 }

@@ -141,6 +141,24 @@ fn record(message: &DynamicMessage) -> String {
     lines.collect::<Vec<_>>().join("\n")
 }
 
+/// A message of a stream on one line: what is set in it, of at most `width` columns.
+pub(crate) fn row(message: &DynamicMessage, width: Option<usize>) -> String {
+    row_behind("", message, width)
+}
+
+/// The same behind a word.
+pub(crate) fn row_behind(word: &str, message: &DynamicMessage, width: Option<usize>) -> String {
+    let fields = columns(&message.descriptor());
+    let set = fields.iter().filter(|field| message.has_field(field));
+    let cells = set.map(|field| cell(&message.get_field(field), field));
+    let words = [word.to_owned()].into_iter().chain(cells).filter(|cell| !cell.is_empty());
+    let line = words.collect::<Vec<_>>().join(&" ".repeat(GAP));
+    match width {
+        Some(width) if line.width() > width => padded(&line, width),
+        _ => line,
+    }
+}
+
 fn title(field: &FieldDescriptor) -> String {
     plain::line(&field.name().to_uppercase().replace('_', " "))
 }

@@ -60,6 +60,10 @@ pub fn of_entry(raw: &RawLeaf) -> Json {
         entry.insert("grant".to_owned(), leaf.grant.into());
         entry.insert("lost".to_owned(), leaf.lost.into());
         entry.insert("erased_below".to_owned(), leaf.erased_below.into());
+        // Younger than the others, so that lines without it are as they were.
+        if leaf.imported > 0 {
+            entry.insert("imported".to_owned(), leaf.imported.into());
+        }
     }
     entry
 }

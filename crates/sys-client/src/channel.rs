@@ -1,16 +1,17 @@
-//! Unary calls over gRPC to methods that are known only by their descriptors.
+//! Calls and streams over gRPC to methods that are known only by their descriptors.
 //!
 //! Bytes in and bytes out: messages are encoded from their descriptors, so no generated code stands here.
 
 use crate::{CallError, Endpoint, Token};
 use bytes::{Buf, BufMut, Bytes};
+use futures_util::Stream;
 use http::{Response, uri::PathAndQuery};
 use http_body::Body as _;
 use prost_reflect::{DynamicMessage, MethodDescriptor, prost::Message};
 use std::time::Duration;
 use tokio::time::timeout;
 use tonic::{
-    Request, Status,
+    Request, Status, Streaming,
     body::Body,
     client::Grpc,
     codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder},
@@ -23,6 +24,8 @@ use tower::ServiceExt;
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Time for one call. Above the server's own bound on a call, so that the server's words arrive.
 pub const CALL_TIMEOUT: Duration = Duration::from_secs(60);
+/// How often a server that says nothing while a call or a stream is open is asked for a sign of life.
+const KEEP_ALIVE: Duration = Duration::from_secs(30);
 /// Bytes of an answer: a page of 1,000 records of 16 KiB.
 pub const MAX_ANSWER_BYTES: usize = 16 * 1_024 * 1_024;
 
@@ -42,6 +45,8 @@ impl Channel {
             .and_then(|endpoint| endpoint.user_agent(concat!("sys/", env!("CARGO_PKG_VERSION"))))
             .map_err(unreachable)?
             .connect_timeout(CONNECT_TIMEOUT)
+            .http2_keep_alive_interval(KEEP_ALIVE)
+            .keep_alive_timeout(CONNECT_TIMEOUT)
             .connect()
             .await
             .map_err(unreachable)?;
@@ -79,12 +84,7 @@ impl Channel {
 
     /// Calls `package.Service/Method` with an encoded request.
     pub async fn call_bytes(&self, path: &str, request: Bytes, token: Option<&Token>) -> Result<Bytes, CallError> {
-        let malformed = |source| CallError::Malformed { path: path.to_owned(), source };
-        let path_on_wire: PathAndQuery = format!("/{path}").parse().map_err(|error| malformed(Box::from(error)))?;
-        let mut request = Request::new(request);
-        if let Some(token) = token {
-            request.metadata_mut().insert("authorization", bearer(token).map_err(malformed)?);
-        }
+        let (request, path_on_wire) = addressed(path, request, token)?;
         let transport = self.transport.clone().map_response(status_where_it_ends);
         let mut grpc = Grpc::new(transport).max_decoding_message_size(MAX_ANSWER_BYTES);
         let call = async {
@@ -97,6 +97,35 @@ impl Channel {
             Err(_) => Err(CallError::TimedOut { endpoint: self.endpoint.clone() }),
         }
     }
+
+    /// Opens a stream to `package.Service/Method`, of one request or of many.
+    pub(crate) async fn open(
+        &self,
+        path: &str,
+        requests: impl Stream<Item = Bytes> + Send + 'static,
+        token: Option<&Token>,
+    ) -> Result<Streaming<Bytes>, CallError> {
+        let (request, path_on_wire) = addressed(path, requests, token)?;
+        let transport = self.transport.clone().map_response(status_where_it_ends);
+        let mut grpc = Grpc::new(transport).max_decoding_message_size(MAX_ANSWER_BYTES);
+        let opened = async {
+            grpc.ready().await.map_err(|error| Status::from_error(error.into()))?;
+            grpc.streaming(request, path_on_wire, RawCodec).await
+        };
+        let opened = opened.await.map_err(|status| CallError::from_status(status, &self.endpoint))?;
+        Ok(opened.into_inner())
+    }
+}
+
+/// A request to `package.Service/Method` in somebody's name.
+fn addressed<T>(path: &str, message: T, token: Option<&Token>) -> Result<(Request<T>, PathAndQuery), CallError> {
+    let malformed = |source| CallError::Malformed { path: path.to_owned(), source };
+    let path_on_wire: PathAndQuery = format!("/{path}").parse().map_err(|error| malformed(Box::from(error)))?;
+    let mut request = Request::new(message);
+    if let Some(token) = token {
+        request.metadata_mut().insert("authorization", bearer(token).map_err(malformed)?);
+    }
+    Ok((request, path_on_wire))
 }
 
 /// Leaves the status to the trailers where there are any. A status in the head is the whole answer only if nothing follows

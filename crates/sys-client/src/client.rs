@@ -1,10 +1,10 @@
 //! Calls in the name of whoever is logged in.
 //!
 //! The access token is refreshed shortly before it ends, and once when the server refuses it. Refreshing happens under the
-//! lock of the session file, after a second look at it: another program may have done it meanwhile.
+//! lock of the session, after a second look at it: another program may have done it meanwhile.
 
 use crate::{
-    CallError, Channel, Endpoint, Refused, Session, SessionError, SessionStore, Token,
+    CallError, Channel, Endpoint, Place, Refused, Session, SessionError, SessionStore, Token,
     auth::{self, LoginRequest, RefreshRequest, SetupRequest, StepUpRequest, TokenPair, WhoAmI},
     descriptors,
 };
@@ -36,8 +36,13 @@ impl Client {
     }
 
     /// The session on this server, if there is one.
-    pub fn session(&self) -> Result<Option<Session>, SessionError> {
-        Ok(self.sessions.load()?.filter(|session| session.server == *self.channel.endpoint()))
+    pub async fn session(&self) -> Result<Option<Session>, SessionError> {
+        Ok(self.of_this_server(self.sessions.load().await?))
+    }
+
+    /// Tokens go to no other server than theirs.
+    fn of_this_server(&self, session: Option<Session>) -> Option<Session> {
+        session.filter(|session| session.server == *self.channel.endpoint())
     }
 
     /// Calls a method by its descriptor.
@@ -54,11 +59,8 @@ impl Client {
 
     /// Calls `package.Service/Method` with an encoded request.
     pub async fn call_bytes(&self, path: &str, request: Bytes) -> Result<Bytes, ClientError> {
-        let Some(session) = self.session()? else { return Ok(self.channel.call_bytes(path, request, None).await?) };
-        let used = if session.is_stale(now_unix_s()) {
-            self.refresh(&session.access_token).await?
-        } else {
-            session.access_token
+        let Some(used) = self.fresh_token().await? else {
+            return Ok(self.channel.call_bytes(path, request, None).await?);
         };
         match self.channel.call_bytes(path, request.clone(), Some(&used)).await {
             Err(CallError::Refused(refused)) if refused.code == Code::Unauthenticated => {
@@ -75,16 +77,16 @@ impl Client {
         Ok(descriptors::read(answer)?)
     }
 
-    /// Logs in and keeps the session, in place of any other.
-    pub async fn log_in(&self, request: &LoginRequest) -> Result<Session, ClientError> {
+    /// Logs in and keeps the session at this place ([`SessionStore::choose`]), instead of any other.
+    pub async fn log_in(&self, request: &LoginRequest, place: &Place) -> Result<Session, ClientError> {
         let pair: TokenPair = self.channel.call_typed(auth::LOGIN, request, None).await?;
-        self.keep(pair).await
+        self.keep(pair, place).await
     }
 
-    /// Makes the first superadmin and keeps the session, in place of any other.
-    pub async fn set_up(&self, request: &SetupRequest) -> Result<Session, ClientError> {
+    /// Makes the first superadmin and keeps the session at this place, instead of any other.
+    pub async fn set_up(&self, request: &SetupRequest, place: &Place) -> Result<Session, ClientError> {
         let pair: TokenPair = self.channel.call_typed(auth::SETUP, request, None).await?;
-        self.keep(pair).await
+        self.keep(pair, place).await
     }
 
     /// Ends the session on the server, then forgets it. One that the server does not know any more is forgotten, too; where
@@ -95,12 +97,12 @@ impl Client {
             Err(ClientError::Call(CallError::Refused(refused))) if refused.code == Code::Unauthenticated => {}
             Err(error) => return Err(error),
         }
-        Ok(self.sessions.lock().await?.remove()?)
+        Ok(self.sessions.lock().await?.remove().await?)
     }
 
     /// Forgets the session without asking the server, where it is not to be believed.
     pub async fn forget_session(&self) -> Result<(), ClientError> {
-        Ok(self.sessions.lock().await?.remove()?)
+        Ok(self.sessions.lock().await?.remove().await?)
     }
 
     /// Shows the password again, after a call that was refused for want of it ([`ClientError::asks_for_password`]). The call
@@ -117,16 +119,29 @@ impl Client {
             .map_err(|error| CallError::Malformed { path: auth::WHO_AM_I.to_owned(), source: error.into() }.into())
     }
 
-    async fn keep(&self, pair: TokenPair) -> Result<Session, ClientError> {
+    /// The token of the session, refreshed if it is about to end; none where nobody is logged in.
+    pub(crate) async fn fresh_token(&self) -> Result<Option<Token>, ClientError> {
+        let Some(session) = self.session().await? else { return Ok(None) };
+        if session.is_stale(now_unix_s()) {
+            return self.refresh(&session.access_token).await.map(Some);
+        }
+        Ok(Some(session.access_token))
+    }
+
+    pub(crate) fn channel(&self) -> &Channel {
+        &self.channel
+    }
+
+    async fn keep(&self, pair: TokenPair, place: &Place) -> Result<Session, ClientError> {
         let session = pair.into_session(self.channel.endpoint());
-        self.sessions.lock().await?.save(&session)?;
+        self.sessions.lock().await?.save_in(place, &session).await?;
         Ok(session)
     }
 
     /// A token in place of `used`, which the server refused or which is about to end.
-    async fn refresh(&self, used: &Token) -> Result<Token, ClientError> {
+    pub(crate) async fn refresh(&self, used: &Token) -> Result<Token, ClientError> {
         let lock = self.sessions.lock().await?;
-        let Some(session) = self.session()? else { return Err(ClientError::LoggedOut) };
+        let Some(session) = self.of_this_server(lock.load().await?) else { return Err(ClientError::LoggedOut) };
         if session.access_token != *used && !session.is_stale(now_unix_s()) {
             return Ok(session.access_token);
         }
@@ -134,7 +149,7 @@ impl Client {
         match self.channel.call_typed::<TokenPair>(auth::REFRESH, &request, None).await {
             Ok(pair) => {
                 let session = pair.into_session(self.channel.endpoint());
-                lock.save(&session)?;
+                lock.save(&session).await?;
                 Ok(session.access_token)
             }
             Err(CallError::Refused(refused)) if refused.code == Code::Unauthenticated => {
@@ -157,7 +172,7 @@ pub enum ClientError {
     /// The call itself failed.
     #[error(transparent)]
     Call(#[from] CallError),
-    /// The session file cannot be used.
+    /// The session cannot be read or kept.
     #[error(transparent)]
     Session(#[from] SessionError),
     /// The server ended the session: it ran out, was revoked, or its refresh token was used twice.

@@ -30,8 +30,9 @@ fn pools(sets: &[Vec<u8>]) -> Result<Vec<DescriptorPool>, DescriptorsError> {
 /// The pool of one module, custom options included.
 pub fn pool(set: &[u8]) -> Result<DescriptorPool, DescriptorsError> {
     let files = FileDescriptorSet::decode(set).map_err(|error| DescriptorsError::Unreadable(error.into()))?.file;
-    // prost-reflect knows no editions and may panic on one.
-    if let Some(file) = files.iter().find(|file| !matches!(file.syntax(), "" | "proto2" | "proto3")) {
+    // prost-reflect knows no editions and may panic on one, or on a syntax that is there and empty.
+    let is_known = |syntax: Option<&str>| matches!(syntax, None | Some("proto2" | "proto3"));
+    if let Some(file) = files.iter().find(|file| !is_known(file.syntax.as_deref())) {
         return Err(DescriptorsError::Syntax { file: file.name().to_owned(), syntax: file.syntax().to_owned() });
     }
     DescriptorPool::decode(set).map_err(|error| DescriptorsError::Unreadable(error.into()))
@@ -80,7 +81,9 @@ mod tests {
     #[test]
     fn each_module_has_its_own_pool_and_unknown_syntax_is_refused() {
         assert_eq!(pools(&[set("proto3"), set("proto3")]).expect("two pools").len(), 2);
-        assert!(matches!(pool(&set("editions")), Err(DescriptorsError::Syntax { .. })));
+        for unknown in ["editions", ""] {
+            assert!(matches!(pool(&set(unknown)), Err(DescriptorsError::Syntax { .. })));
+        }
         assert!(matches!(pool(&[0xff; 9]), Err(DescriptorsError::Unreadable(_))));
         assert!(matches!(pools(&vec![Vec::new(); MAX_MODULES + 1]), Err(DescriptorsError::TooMany(_))));
     }

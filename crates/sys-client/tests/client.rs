@@ -15,7 +15,7 @@ use std::{
     },
 };
 use sys_client::{
-    CallError, Client, ClientError, Code, Endpoint, Session, SessionStore, Token,
+    CallError, Client, ClientError, Code, Endpoint, Session, SessionStore, Token, Wish,
     auth::{self, LoginRequest, RefreshRequest, TokenPair, WhoAmI},
 };
 use sys_edge::{AllowedHosts, Bind, Limits, Listener};
@@ -121,7 +121,7 @@ impl Server {
             access_expires_unix_s,
             refresh_token: Token::new(format!("refresh-{number}")),
         };
-        self.store().lock().await.expect("the lock").save(&session).expect("saved");
+        self.store().lock().await.expect("the lock").save(&session).await.expect("saved");
     }
 
     fn refreshes(&self) -> usize {
@@ -177,14 +177,15 @@ fn login(password: &str) -> LoginRequest {
 async fn a_login_is_kept_used_and_forgotten_at_logout() {
     let server = Server::start().await;
     let client = server.client().await;
-    let refused = client.log_in(&login("wrong")).await.expect_err("a wrong password");
+    let (place, _) = server.store().choose(Wish::Best).await.expect("a place");
+    let refused = client.log_in(&login("wrong"), &place).await.expect_err("a wrong password");
     assert_eq!(refused.code(), Some(Code::Unauthenticated));
-    assert_eq!(client.session().expect("no session"), None);
-    client.log_in(&login("right")).await.expect("logged in");
+    assert_eq!(client.session().await.expect("no session"), None);
+    client.log_in(&login("right"), &place).await.expect("logged in");
     // A second program finds the session in the file.
     assert_eq!(server.client().await.who_am_i().await.expect("known").account_id, "account_1");
     client.log_out().await.expect("logged out");
-    assert_eq!(client.session().expect("no session"), None);
+    assert_eq!(client.session().await.expect("no session"), None);
     assert_eq!(server.refreshes(), 0);
 }
 
@@ -207,9 +208,9 @@ async fn a_refused_token_is_refreshed_once_and_only_once() {
     server.state.pair.store(0, Ordering::SeqCst);
     let client = server.client().await;
     // The server forgets the access token but not the session.
-    let mut session = client.session().expect("readable").expect("a session");
+    let mut session = client.session().await.expect("readable").expect("a session");
     session.access_token = Token::new("revoked");
-    server.store().lock().await.expect("the lock").save(&session).expect("saved");
+    server.store().lock().await.expect("the lock").save(&session).await.expect("saved");
     client.who_am_i().await.expect("refreshed and called again");
     assert_eq!(server.refreshes(), 1);
     // Refused for another reason than its token: no second try after the refresh.

@@ -5,7 +5,7 @@
 
 use crate::{
     comments::Declared,
-    model::{Contract, Record},
+    model::{Contract, Flow, Record},
     problem::{Place, Problem},
 };
 use prost_reflect::{EnumDescriptor, FieldDescriptor, Kind, MessageDescriptor};
@@ -83,6 +83,11 @@ impl Changes<'_> {
             let Some(after) = after.and_then(|service| service.methods().find(|method| method.name() == name)) else {
                 continue;
             };
+            let (was, is) = (before.flow, Flow::of(&after));
+            if was != is {
+                let what = format!("`{name}` was {}, and is now {}", was.name(), is.name());
+                self.add(place_of(&after), what, "add a method beside it");
+            }
             let types = [(before.descriptor.input(), after.input()), (before.descriptor.output(), after.output())];
             for (before, now) in types.iter().filter(|(before, now)| before.full_name() != now.full_name()) {
                 let what = format!("`{name}` spoke `{}`, and now `{}`", before.full_name(), now.full_name());
@@ -371,6 +376,13 @@ enum Colour { reserved 7; COLOUR_UNSPECIFIED = 0; WHITE = 1; BLACK = 2; }
         assert_eq!(
             changes(&[("rpc PublishNote(PublishNoteRequest)", "rpc PublishNote(GetNoteRequest)")]),
             ["16: `PublishNote` spoke `notes.v1.PublishNoteRequest`, and now `notes.v1.GetNoteRequest`"]
+        );
+        assert_eq!(
+            changes(&[(
+                "rpc PublishNote(PublishNoteRequest) returns (Note)",
+                "rpc PublishNote(PublishNoteRequest) returns (stream Note)"
+            )]),
+            ["16: `PublishNote` was unary, and is now a stream of answers"]
         );
     }
 }

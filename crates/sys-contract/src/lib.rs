@@ -6,6 +6,7 @@
 
 pub mod breaking;
 pub mod comments;
+pub mod encoded;
 pub mod id;
 pub mod load;
 pub mod model;
@@ -15,7 +16,9 @@ pub mod problem;
 pub mod rpc;
 mod select;
 pub mod unknown;
+pub mod weakened;
 
 pub use breaking::breaking_changes;
 pub use comments::comment_of;
 pub use load::{Origin, SourceFile, load};
+pub use weakened::weakened;

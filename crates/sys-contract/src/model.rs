@@ -73,6 +73,8 @@ pub struct Method {
     pub descriptor: MethodDescriptor,
     /// The leading comment.
     pub comment: String,
+    /// How many messages go which way.
+    pub flow: Flow,
     /// Served from a record, or by a handler.
     pub serve: Option<Serve>,
     /// The record that a call is judged on, where a handler serves the method.
@@ -97,6 +99,43 @@ pub struct Method {
     pub deadline_ms: u32,
     /// Where it is declared.
     pub place: Place,
+}
+
+/// How many messages of a call go which way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Flow {
+    /// One request, one answer.
+    Unary,
+    /// One request, any number of answers.
+    ServerStream,
+    /// Any number of requests, one answer.
+    ClientStream,
+    /// Any number of both.
+    Bidi,
+}
+
+impl Flow {
+    /// That of a method as it is written.
+    #[must_use]
+    pub fn of(method: &MethodDescriptor) -> Self {
+        match (method.is_client_streaming(), method.is_server_streaming()) {
+            (false, false) => Self::Unary,
+            (false, true) => Self::ServerStream,
+            (true, false) => Self::ClientStream,
+            (true, true) => Self::Bidi,
+        }
+    }
+
+    /// What people call it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Unary => "unary",
+            Self::ServerStream => "a stream of answers",
+            Self::ClientStream => "a stream of requests",
+            Self::Bidi => "a stream both ways",
+        }
+    }
 }
 
 /// How often one caller may call a method: an account, or the source of a caller without one.
@@ -177,6 +216,25 @@ pub enum Shape {
         filter: Option<FieldDescriptor>,
         /// The response's `count`.
         count: FieldDescriptor,
+    },
+    /// Filter and resume token in, a stream of events out.
+    Watch {
+        /// `org_id`: required for records at home in an org.
+        org: Option<FieldDescriptor>,
+        /// `project_id`.
+        project: Option<FieldDescriptor>,
+        /// `filter`.
+        filter: Option<FieldDescriptor>,
+        /// The request's `resume_token`.
+        resume_token: FieldDescriptor,
+        /// The message's `event`, a [`WatchEvent`].
+        event: FieldDescriptor,
+        /// Its `id`.
+        id: FieldDescriptor,
+        /// Its record.
+        item: FieldDescriptor,
+        /// Its `resume_token`.
+        next_resume_token: FieldDescriptor,
     },
     /// `id` in, nothing out.
     Delete {
@@ -291,6 +349,8 @@ pub enum Verb {
     List,
     /// Say how many: what GET allows.
     Count,
+    /// Say what is new among many: what GET allows.
+    Watch,
     /// Make one.
     Create,
     /// Change one.
@@ -304,9 +364,46 @@ impl Verb {
     #[must_use]
     pub const fn granted_as(self) -> Self {
         match self {
-            Self::List | Self::Count => Self::Get,
+            Self::List | Self::Count | Self::Watch => Self::Get,
             Self::Get | Self::Create | Self::Update | Self::Delete => self,
         }
+    }
+}
+
+/// What a message of a served WATCH says: `sys.policy.v1.WatchEvent`, by number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[repr(i32)]
+pub enum WatchEvent {
+    /// It holds a record that is shown now.
+    Added = 1,
+    /// It holds a record that looks different now.
+    Changed = 2,
+    /// It holds the id of a record that is shown no more.
+    Removed = 3,
+    /// It holds a resume token.
+    Current = 4,
+    /// All comes again.
+    Reset = 5,
+}
+
+impl WatchEvent {
+    /// The event with a number.
+    #[must_use]
+    pub const fn of(number: i32) -> Option<Self> {
+        match number {
+            1 => Some(Self::Added),
+            2 => Some(Self::Changed),
+            3 => Some(Self::Removed),
+            4 => Some(Self::Current),
+            5 => Some(Self::Reset),
+            _ => None,
+        }
+    }
+
+    /// Its number on the wire.
+    #[must_use]
+    pub const fn number(self) -> i32 {
+        self as i32
     }
 }
 

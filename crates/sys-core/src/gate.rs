@@ -2,7 +2,8 @@
 //!
 //! `throttle source -> identify -> throttle account -> admit` happens in [`Front`], before a body is read; then
 //! `decode and validate -> transaction { load, authorize, handle, redact, audit }` in [`Gate::unary`]. Cheap refusals come
-//! before dear work. One call is one transaction: handlers run again on a conflict, up to a bound.
+//! before dear work. One call is one transaction: handlers run again on a conflict, up to a bound. A stream is let in like a
+//! call, and each of its turns is one ([`streams`]).
 //!
 //! What must never happen here: a handler that runs without a [`Permit`], a response that leaves without redaction, a
 //! write or refusal without an audit leaf.
@@ -13,12 +14,15 @@ mod load;
 mod redact;
 mod request;
 mod served;
+mod streams;
 #[cfg(test)]
 mod tests;
+mod too_much;
 
 pub(crate) use front::bearer;
-pub use front::{Arrival, Front, FrontBody, Source};
+pub use front::{Arrival, Front, FrontBody, HEALTH_PATH, Source, TurnedAway};
 pub(crate) use request::deadline;
+pub(crate) use streams::{Answers, Opened, Opening};
 
 use crate::{
     audit::{self, Leaf, Refusals},
@@ -29,6 +33,7 @@ use crate::{
     host::{Host, LoadedMethod},
     identity::Identity,
     metrics::{CameTo, Totals},
+    module::Handler,
     outbox,
     refusal::{Code, Reason, Refusal},
     throttle::Throttle,
@@ -48,6 +53,7 @@ use std::{
     sync::{Arc, atomic::Ordering},
     time::{Duration, Instant},
 };
+use streams::OpenStreams;
 use sys_contract::id::{AccountId, OrgTag, RecordId};
 use sys_keys::Entropy;
 use sys_policy::{BindingScope, Caller, GrantNo, Now};
@@ -98,6 +104,16 @@ pub(crate) struct Identified {
     pub(crate) caller: Arc<Caller>,
     pub(crate) epoch: Option<Epoch>,
     pub(crate) source: Option<IpAddr>,
+    /// When his session ends by itself.
+    pub(crate) session_ends_unix_s: i64,
+}
+
+impl Identified {
+    /// Somebody who holds a token.
+    fn known(known: Known, source: Option<IpAddr>) -> Self {
+        let Known { caller, epoch, session_ends_unix_s, .. } = known;
+        Self { caller, epoch: Some(epoch), source, session_ends_unix_s }
+    }
 }
 
 /// A request that was let in: who calls, and what.
@@ -125,6 +141,7 @@ pub struct Gate {
     callers: Arc<Callers>,
     anonymous: Arc<Caller>,
     load: Load,
+    streams: Arc<OpenStreams>,
 }
 
 impl fmt::Debug for Gate {
@@ -133,14 +150,65 @@ impl fmt::Debug for Gate {
     }
 }
 
+/// What is done in a call, once its caller is known and its request is valid.
+trait Work: Sync {
+    type Done: Send;
+
+    /// In the transaction of this call, and again in that of another one after a conflict.
+    fn run(&self, call: &Call) -> impl Future<Output = Result<Self::Done, Refusal>> + Send;
+
+    /// Whether a success that wrote nothing leaves a leaf, where the contract wants that of reads.
+    fn audits_reads(&self) -> bool {
+        true
+    }
+
+    /// Told of the call before it ends, whatever it came to.
+    fn ended(&self, _call: &Call) {}
+}
+
+/// A call of one request and one answer.
+struct Unary<'a> {
+    request: &'a DynamicMessage,
+    format: CodecFormat,
+}
+
+impl Work for Unary<'_> {
+    type Done = Bytes;
+
+    async fn run(&self, call: &Call) -> Result<Bytes, Refusal> {
+        let method = call.method();
+        step_up(method, call.caller(), Some(self.request), call.now())?;
+        let response = match &method.method().serve {
+            Some(serve) => served::serve(call, serve, self.request).await?,
+            None => handle(call, self.request).await?.into(),
+        };
+        response.encode(self.format)
+    }
+}
+
 /// What one attempt came to.
-enum Attempt {
-    Answer(Bytes),
+enum Attempt<T> {
+    Answer(T),
     Refused(Refusal),
     /// Lost against another commit.
     Again,
     /// The account has changed since the caller was loaded.
     Stale,
+}
+
+/// Why a call was not committed.
+enum Lost {
+    Conflict,
+    Refused(Refusal),
+}
+
+impl<T> From<Lost> for Attempt<T> {
+    fn from(lost: Lost) -> Self {
+        match lost {
+            Lost::Conflict => Self::Again,
+            Lost::Refused(refusal) => Self::Refused(refusal),
+        }
+    }
 }
 
 impl Gate {
@@ -158,6 +226,7 @@ impl Gate {
         let outbox_bell = Arc::default();
         let (callers, totals) = (Arc::default(), Totals::default());
         let anonymous = Arc::new(Caller::anonymous());
+        let streams = Arc::new(OpenStreams::new(throttle.counts_nothing_else()));
         Self {
             store,
             host,
@@ -172,6 +241,7 @@ impl Gate {
             callers,
             anonymous,
             load: Load::default(),
+            streams,
         }
     }
 
@@ -222,12 +292,23 @@ impl Gate {
         let _running = self.load.enter().await?;
         let request = wire::decode(method.method().descriptor.input(), body, format)?;
         crate::host::validate(method, &request)?;
+        self.tried(method, &mut identified, &Unary { request: &request, format }).await
+    }
+
+    /// Does some work in a call, and again where somebody else was faster. A caller who has changed meanwhile is loaded anew
+    /// and left in `identified`.
+    async fn tried<W: Work>(
+        &self,
+        method: &Arc<LoadedMethod>,
+        identified: &mut Identified,
+        work: &W,
+    ) -> Result<W::Done, Refusal> {
         for _ in 0..MAX_ATTEMPTS {
-            match self.attempt(method, &identified, &request, format).await {
+            match self.attempt(method, identified, work).await {
                 Attempt::Answer(answer) => return Ok(answer),
                 Attempt::Refused(refusal) => return Err(refusal),
                 Attempt::Again => {}
-                Attempt::Stale => identified = Box::pin(self.reload(method, identified)).await?,
+                Attempt::Stale => *identified = Box::pin(self.reload(method, identified)).await?,
             }
         }
         Err(Refusal::new(Reason::Conflict, "too many calls changed the same records at the same time")
@@ -235,8 +316,8 @@ impl Gate {
     }
 
     /// Loads the caller anew after his account changed, and asks again whether he may call at all.
-    async fn reload(&self, method: &LoadedMethod, stale: Identified) -> Result<Identified, Refusal> {
-        let anew = self.load_anew(&stale).await.and_then(|anew| self.admit(method, &anew.caller).map(|()| anew));
+    async fn reload(&self, method: &LoadedMethod, stale: &Identified) -> Result<Identified, Refusal> {
+        let anew = self.load_anew(stale).await.and_then(|anew| self.admit(method, &anew.caller).map(|()| anew));
         anew.inspect_err(|refusal| {
             let leaf = audit::leaf_of(method.path(), &stale.caller, &self.clock.now());
             self.note_refusal(None, &stale.caller, leaf, refusal);
@@ -249,8 +330,13 @@ impl Gate {
         };
         self.callers.forget(account);
         let claims = Claims { account, session, issued_unix_s: i64::MIN, expires_unix_s: i64::MAX };
-        let known = self.load_known(claims).await?;
-        Ok(Identified { caller: known.caller, epoch: Some(known.epoch), source: stale.source })
+        Ok(Identified::known(self.load_known(claims).await?, stale.source))
+    }
+
+    /// Who calls without a token.
+    fn nobody(&self, source: Option<IpAddr>) -> Identified {
+        let caller = self.anonymous.clone();
+        Identified { caller, epoch: None, source, session_ends_unix_s: i64::MAX }
     }
 
     /// Who holds this token: from memory, else from the store.
@@ -278,7 +364,9 @@ impl Gate {
         let loaded = self.identity.load_caller(&mut open, &claims).await?.ok_or_else(Refusal::token_refused)?;
         // What is kept of a caller ends with his token or his session, whichever is first.
         let expires_unix_s = claims.expires_unix_s.min(loaded.session_ends_unix_s);
-        Ok(Known { claims: Claims { expires_unix_s, ..claims }, caller: Arc::new(loaded.caller), epoch })
+        let session_ends_unix_s = loaded.session_ends_unix_s;
+        let claims = Claims { expires_unix_s, ..claims };
+        Ok(Known { claims, caller: Arc::new(loaded.caller), epoch, session_ends_unix_s })
     }
 
     /// What this caller is shown of the server at this moment.
@@ -304,13 +392,12 @@ impl Gate {
         }
     }
 
-    async fn attempt(
+    async fn attempt<W: Work>(
         &self,
         method: &Arc<LoadedMethod>,
         identified: &Identified,
-        request: &DynamicMessage,
-        format: CodecFormat,
-    ) -> Attempt {
+        work: &W,
+    ) -> Attempt<W::Done> {
         let call = Call::new(identified, method.clone(), self.clock.now(), self);
         let _ending = call.ending();
         match begin(&call, identified).await {
@@ -318,20 +405,17 @@ impl Gate {
             Ok(false) => return Attempt::Stale,
             Err(refusal) => return Attempt::Refused(refusal),
         }
-        let handled = match (step_up(method, call.caller(), Some(request), call.now()), &method.method().serve) {
-            (Err(refusal), _) => Err(refusal),
-            (Ok(()), Some(serve)) => served::serve(&call, serve, request).await,
-            (Ok(()), None) => handle(&call, request).await,
-        };
+        let handled = work.run(&call).await;
+        work.ended(&call);
         let finished = call.finish().await;
-        match handled.and_then(|response| wire::encode(&response, format)) {
-            Ok(answer) => match self.commit(&call, finished, None).await {
+        match handled {
+            Ok(answer) => match self.commit(&call, finished, None, work.audits_reads()).await {
                 Ok(()) => Attempt::Answer(answer),
-                Err(attempt) => attempt,
+                Err(lost) => lost.into(),
             },
-            Err(refusal) if refusal.keeps_writes() => match self.commit(&call, finished, Some(&refusal)).await {
+            Err(refusal) if refusal.keeps_writes() => match self.commit(&call, finished, Some(&refusal), true).await {
                 Ok(()) => Attempt::Refused(refusal),
-                Err(attempt) => attempt,
+                Err(lost) => lost.into(),
             },
             Err(refusal) => {
                 let (leaf, org) = call.leaf();
@@ -342,16 +426,22 @@ impl Gate {
     }
 
     /// Commits a call, refused or not, with its audit leaf, its effects and its epochs.
-    async fn commit(&self, call: &Call, finished: Finished, refused: Option<&Refusal>) -> Result<(), Attempt> {
+    async fn commit(
+        &self,
+        call: &Call,
+        finished: Finished,
+        refused: Option<&Refusal>,
+        audits_reads: bool,
+    ) -> Result<(), Lost> {
         let method = call.method().method();
-        if !(finished.wrote() || method.audit_full || method.sign_in || refused.is_some()) {
+        if !(finished.wrote() || method.audit_full && audits_reads || method.sign_in || refused.is_some()) {
             // What was read is the truth of one moment: there is nothing to validate.
             return Ok(());
         }
         Box::pin(self.commit_writes(call, finished, refused)).await
     }
 
-    async fn commit_writes(&self, call: &Call, finished: Finished, refused: Option<&Refusal>) -> Result<(), Attempt> {
+    async fn commit_writes(&self, call: &Call, finished: Finished, refused: Option<&Refusal>) -> Result<(), Lost> {
         let Finished { open, effects, changed_identities } = finished;
         let prepared = async {
             let mut open = match open {
@@ -368,7 +458,7 @@ impl Gate {
             audit::append(&mut open, log_of(&leaf, org, call.caller()), leaf, self.entropy.as_ref()).await?;
             Ok::<Open, Refusal>(open)
         };
-        let open = prepared.await.map_err(Attempt::Refused)?;
+        let open = prepared.await.map_err(Lost::Refused)?;
         let committed = if effects.is_empty() && changed_identities.is_empty() {
             open.commit().await
         } else {
@@ -376,8 +466,8 @@ impl Gate {
         };
         match committed {
             Ok(_) => Ok(()),
-            Err(CommitError::Conflict) => Err(Attempt::Again),
-            Err(error) => Err(Attempt::Refused(Refusal::from(error))),
+            Err(CommitError::Conflict) => Err(Lost::Conflict),
+            Err(error) => Err(Lost::Refused(Refusal::from(error))),
         }
     }
 
@@ -388,11 +478,14 @@ impl Gate {
         open: Open,
         changed_identities: Vec<AccountId>,
     ) -> Result<CommitVersion, CommitError> {
-        let (callers, bell) = (self.callers.clone(), self.outbox_bell.clone());
+        let (callers, streams, bell) = (self.callers.clone(), self.streams.clone(), self.outbox_bell.clone());
         let committing = tokio::spawn(async move {
             let committed = open.commit().await;
             // Also after an error: what is not known to have failed may have happened.
-            changed_identities.iter().for_each(|account| callers.forget(*account));
+            for account in changed_identities {
+                callers.forget(account);
+                streams.stir(account);
+            }
             bell.notify_one();
             committed
         });
@@ -439,8 +532,16 @@ async fn handle(call: &Call, request: &DynamicMessage) -> Result<DynamicMessage,
     let method = call.method();
     let permit = authorize(call, request).await?;
     call.note(|subject| subject.grant = Some(permit.grant));
-    let handle = method.handle.clone().ok_or_else(|| Refusal::internal("a method without serve and handler"))?;
+    let Some(Handler::Unary(handle)) = &method.handler else {
+        return Err(Refusal::internal("a method without serve and handler"));
+    };
     let answer = handle(permit, call.clone(), request.encode_to_vec().into()).await?;
+    shown(call, answer).await
+}
+
+/// What a handler answered, cut down to what the caller may see.
+async fn shown(call: &Call, answer: Bytes) -> Result<DynamicMessage, Refusal> {
+    let method = call.method();
     let mut response =
         DynamicMessage::decode(method.method().descriptor.output(), answer).map_err(Refusal::internal)?;
     sys_contract::unknown::drop_unknown(&mut response);

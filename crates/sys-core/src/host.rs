@@ -6,7 +6,7 @@
 use crate::{
     describe::{Kept, Shown},
     metrics::MethodCalls,
-    module::{Handle, Handlers, Module},
+    module::{Handler, Handlers, Module},
     refusal::{FieldViolation, Refusal},
     throttle::MethodRate,
     wire::unknown_enum_value,
@@ -55,7 +55,7 @@ pub struct LoadedMethod {
     method: usize,
     /// Whom the method lets in; for a served method its record's rules say it.
     pub(crate) rules: Arc<MethodRules>,
-    pub(crate) handle: Option<Handle>,
+    pub(crate) handler: Option<Handler>,
     /// How often one caller may call, where the contract says it.
     pub(crate) rate: Option<MethodRate>,
     /// What has been counted of it.
@@ -122,6 +122,16 @@ pub enum ModuleError {
         path: String,
         /// Where it is declared.
         place: String,
+    },
+    /// The handler is for another kind of method.
+    #[error("{path} ({place}): the contract says that it is {flow}, and its handler is registered for something else")]
+    OtherFlow {
+        /// The method.
+        path: String,
+        /// Where it is declared.
+        place: String,
+        /// What it is.
+        flow: &'static str,
     },
     /// A handler's answer could hold a record that the gate cannot see, and so not redact.
     #[error("{path} ({place}): its answer holds a {ANY}, in which no record can be redacted; name the message type")]
@@ -211,6 +221,11 @@ impl Host {
         self.table.load().modules.iter().find(|loaded| loaded.contract.module == module).cloned()
     }
 
+    /// All modules that are loaded.
+    pub fn modules(&self) -> Vec<Arc<LoadedModule>> {
+        self.table.load().modules.clone()
+    }
+
     pub(crate) fn method(&self, path: &str) -> Option<Arc<LoadedMethod>> {
         self.table.load().methods.get(path).cloned()
     }
@@ -249,7 +264,7 @@ struct Paired {
     service: usize,
     method: usize,
     rules: Arc<MethodRules>,
-    handle: Option<Handle>,
+    handler: Option<Handler>,
     rate: Option<MethodRate>,
     answers_records: bool,
     is_validated: bool,
@@ -257,9 +272,9 @@ struct Paired {
 
 impl Paired {
     fn of(self, module: Arc<LoadedModule>) -> LoadedMethod {
-        let Self { service, method, rules, handle, rate, answers_records, is_validated } = self;
+        let Self { service, method, rules, handler, rate, answers_records, is_validated } = self;
         let calls = MethodCalls::default();
-        LoadedMethod { module, service, method, rules, handle, rate, calls, answers_records, is_validated }
+        LoadedMethod { module, service, method, rules, handler, rate, calls, answers_records, is_validated }
     }
 }
 
@@ -272,11 +287,14 @@ fn pair(contract: &Contract, rules: &Rules, handlers: &mut Handlers) -> Result<V
         for (method_index, method) in service.methods.iter().enumerate() {
             let (path, place) = (method.path.clone(), method.place.to_string());
             let (input, output) = (method.descriptor.input(), method.descriptor.output());
-            let handle = if method.serve.is_some() { None } else { handlers.take(&path) };
-            if method.serve.is_none() && handle.is_none() {
+            let handler = if method.serve.is_some() { None } else { handlers.take(&path) };
+            if method.serve.is_none() && handler.is_none() {
                 return Err(ModuleError::NoHandler { path, place });
             }
-            if handle.is_some() && holds(&output, &is_any, &mut BTreeSet::new()) {
+            if handler.as_ref().is_some_and(|handler| handler.flow() != method.flow) {
+                return Err(ModuleError::OtherFlow { path, place, flow: method.flow.name() });
+            }
+            if handler.is_some() && holds(&output, &is_any, &mut BTreeSet::new()) {
                 return Err(ModuleError::Opaque { path, place });
             }
             let rules = rules.method(&path).cloned().ok_or(ModuleError::NoRules { path })?;
@@ -284,7 +302,7 @@ fn pair(contract: &Contract, rules: &Rules, handlers: &mut Handlers) -> Result<V
                 service: service_index,
                 method: method_index,
                 rules,
-                handle,
+                handler,
                 rate: method.rate.map(MethodRate::new),
                 answers_records: holds(&output, &is_record, &mut BTreeSet::new()),
                 is_validated: holds(&input, &has_validation_rule, &mut BTreeSet::new()),

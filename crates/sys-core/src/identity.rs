@@ -12,6 +12,7 @@
 //! one is still it), [`one_time`] (tokens), [`standing`] (disable, enable, delete), [`members`] and [`invitations`] (bindings), [`import`] (the way of the
 //! server's operator at the first run). The rows are written and read through [`turn`].
 
+mod address;
 mod import;
 mod invitations;
 pub mod limits;
@@ -28,9 +29,11 @@ mod tests;
 mod turn;
 pub mod wire;
 
-pub use import::Importer;
+pub use address::{AddressAsked, AddressChanged};
+pub use import::{Importer, NewAccount};
 pub use invitations::{InvitationId, InvitationKey, Invited, Open as OpenInvitation};
 pub use members::Membership;
+pub(crate) use members::take_org_tag;
 pub use rows::{named as role_named, number_of as role_number};
 pub use scope::{Held, Scope};
 pub use sessions::SessionSeen;

@@ -20,6 +20,7 @@ use std::{
     },
     time::Instant,
 };
+use sys_contract::model::Flow;
 use sys_store::histogram::Histogram;
 
 /// Microseconds of a call: from what a cached get takes to the longest deadline.
@@ -113,7 +114,10 @@ impl Drop for UnderWay {
         if let Some(ended) = calls.ended.get(number) {
             ended.fetch_add(1, Ordering::Relaxed);
         }
-        calls.micros.observe(took_us);
+        // How long a stream was open says nothing about how fast anybody was.
+        if self.method.method().flow == Flow::Unary {
+            calls.micros.observe(took_us);
+        }
         tracing::debug!(method = self.method.path(), outcome = label, took_us, "call");
     }
 }

@@ -11,6 +11,7 @@ use crate::{
     metrics::Observer,
     outbox::{SendMail, Sending},
     password::Passwords,
+    pruning::Pruning,
     refusal::Refusal,
     throttle::{Rates, Throttle},
     token::{AccessTokens, KeyRefused, RefreshTokens},
@@ -67,6 +68,7 @@ pub struct Monitor {
     outbox: Option<Sending>,
     audit: AuditLogs,
     keeper: Option<Keeper>,
+    pruning: Pruning,
 }
 
 impl fmt::Debug for Monitor {
@@ -91,8 +93,10 @@ impl Monitor {
         let throttle = Arc::new(Throttle::new(settings.rates));
         let audit = AuditLogs::open(store.clone(), settings.clock.clone()).await?;
         let (refusals, writing) = Refusals::start(store.clone(), settings.clock.clone());
+        let pruning = Pruning::start(store.clone(), settings.clock.clone());
         let gate = Gate::new(store, host, identity, access, throttle, refusals, settings.clock, entropy);
-        Ok(Self { gate: Arc::new(gate), refusals: writing, outbox: None, audit, keeper: None })
+        gate.tend_streams();
+        Ok(Self { gate: Arc::new(gate), refusals: writing, outbox: None, audit, keeper: None, pruning })
     }
 
     /// The module host.
@@ -135,6 +139,13 @@ impl Monitor {
         Front::new(self.gate.clone())
     }
 
+    /// Ends all open streams, each after the message that it is at, and lets no others in. Calls of one answer go on. To be
+    /// called when the server is told to stop: a stream ends by itself only after an hour.
+    pub fn end_streams(&self) -> impl FnOnce() + Send + use<> {
+        let gate = self.gate.clone();
+        move || gate.end_streams()
+    }
+
     /// What the server has counted so far, and how it stands, for metrics.
     pub fn observer(&self) -> Observer {
         Observer(self.gate.clone())
@@ -168,6 +179,7 @@ impl Monitor {
     /// Ends the background work, with each refusal so far in the audit log. Calls that are still under way go on until they
     /// end or their runtime does; what they are refused from now on is not written.
     pub async fn stop(self) {
+        self.pruning.stop().await;
         if let Some(keeper) = self.keeper {
             keeper.stop().await;
         }

@@ -214,6 +214,8 @@ impl From<Refused> for Refusal {
             }
             Refused::PageToken => Self::invalid("page_token", "not a token of this list")
                 .help("begin again with the first page: tokens belong to one caller and one query"),
+            Refused::ResumeToken => Self::invalid("resume_token", "not a token of this watch")
+                .help("begin anew without one: tokens belong to one caller and one request"),
             Refused::Store(error) => error.into(),
         }
     }

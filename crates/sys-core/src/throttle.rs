@@ -104,14 +104,14 @@ enum CallerKey {
 
 /// What counts as one source: what one customer is given.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-enum Network {
+pub(crate) enum Network {
     V4([u8; 4]),
     /// The first 64 bits.
     V6([u8; 8]),
 }
 
 impl Network {
-    fn of(source: IpAddr) -> Self {
+    pub(crate) fn of(source: IpAddr) -> Self {
         match source.to_canonical() {
             IpAddr::V4(v4) => Self::V4(v4.octets()),
             IpAddr::V6(v6) => {
@@ -140,6 +140,11 @@ impl Throttle {
             guesses: Guesses::new(),
             nothing_else: rates.danger_nothing_else,
         }
+    }
+
+    /// Whether its rates are all that counts.
+    pub(crate) fn counts_nothing_else(&self) -> bool {
+        self.nothing_else
     }
 
     /// Takes one from the source's bucket.

@@ -6,7 +6,7 @@
 
 use crate::{
     describe,
-    gate::{Admitted, Gate, Identified},
+    gate::{Admitted, Answers, Gate, Identified, Opened, Opening},
     refusal::{Code, Reason, Refusal},
 };
 use bytes::Bytes;
@@ -14,13 +14,15 @@ use connectrpc::{
     CodecFormat, ConnectError, ErrorCode, Limits, Payload, RequestContext,
     dispatcher::{Dispatcher, MethodDescriptor, RequestStream, StreamingResult, UnaryResult},
     error::ErrorDetail,
-    response::{EncodedBody, EncodedResponse, Response},
+    response::{EncodedBody, EncodedResponse, EncodedStream, Response},
 };
 use data_encoding::BASE64_NOPAD;
+use futures_util::StreamExt;
 use http::{StatusCode, header};
 use prost::Message;
 use prost_reflect::{DeserializeOptions, DynamicMessage, MessageDescriptor, SerializeOptions, Value};
 use std::{fmt, sync::Arc, time::Duration};
+use sys_contract::model::Flow;
 use sys_contract::rpc::{BadRequest, Detail, ERROR_DOMAIN, ErrorInfo, HELP_KEY, RetryInfo};
 use sys_contract::unknown::drop_unknown;
 
@@ -121,6 +123,35 @@ pub(crate) fn decode(
     }
 }
 
+/// What a call answers: a message, or its bytes where nobody decoded them.
+#[derive(Debug)]
+pub(crate) enum Answer {
+    /// As a handler made it.
+    Message(DynamicMessage),
+    /// As the store gave it, and of which type it is.
+    Encoded(Vec<u8>, MessageDescriptor),
+}
+
+impl Answer {
+    /// The answer as it is sent.
+    pub(crate) fn encode(self, format: CodecFormat) -> Result<Bytes, Refusal> {
+        match (self, format) {
+            (Self::Message(message), format) => encode(&message, format),
+            (Self::Encoded(bytes, of), CodecFormat::Json) => {
+                let message = DynamicMessage::decode(of, bytes.as_slice()).map_err(Refusal::internal)?;
+                encode(&message, format)
+            }
+            (Self::Encoded(bytes, _), _) => Ok(bytes.into()),
+        }
+    }
+}
+
+impl From<DynamicMessage> for Answer {
+    fn from(message: DynamicMessage) -> Self {
+        Self::Message(message)
+    }
+}
+
 /// Writes a response.
 pub(crate) fn encode(message: &DynamicMessage, format: CodecFormat) -> Result<Bytes, Refusal> {
     match format {
@@ -173,7 +204,15 @@ impl fmt::Debug for GateDispatcher {
 impl Dispatcher for GateDispatcher {
     fn lookup(&self, path: &str) -> Option<MethodDescriptor> {
         let (descriptor, bytes) = match self.0.host.method(path) {
-            Some(method) => (MethodDescriptor::unary(false), usize::try_from(method.method().max_request_bytes).ok()?),
+            Some(method) => {
+                let descriptor = match method.method().flow {
+                    Flow::Unary => MethodDescriptor::unary(false),
+                    Flow::ServerStream => MethodDescriptor::server_streaming(),
+                    Flow::ClientStream => MethodDescriptor::client_streaming(),
+                    Flow::Bidi => MethodDescriptor::bidi_streaming(),
+                };
+                (descriptor, usize::try_from(method.method().max_request_bytes).ok()?)
+            }
             None if describe::is_reflection(path) => (MethodDescriptor::bidi_streaming(), describe::QUESTION_BYTES),
             None if path == describe::HEALTH_CHECK => (MethodDescriptor::unary(false), describe::HEALTH_REQUEST_BYTES),
             None => return None,
@@ -196,12 +235,34 @@ impl Dispatcher for GateDispatcher {
         })
     }
 
-    fn call_server_streaming(&self, _: &str, _: RequestContext, _: Bytes, _: CodecFormat) -> StreamingResult {
-        Box::pin(async { Err(no_such_method().into()) })
+    fn call_server_streaming(
+        &self,
+        _: &str,
+        ctx: RequestContext,
+        request: Bytes,
+        format: CodecFormat,
+    ) -> StreamingResult {
+        let gate = self.0.clone();
+        Box::pin(async move {
+            let answers = gate.server_stream(opened(&ctx)?, request, format);
+            Ok(Response::new(framed(answers)))
+        })
     }
 
-    fn call_client_streaming(&self, _: &str, _: RequestContext, _: RequestStream, _: CodecFormat) -> UnaryResult {
-        Box::pin(async { Err(no_such_method().into()) })
+    fn call_client_streaming(
+        &self,
+        _: &str,
+        ctx: RequestContext,
+        requests: RequestStream,
+        format: CodecFormat,
+    ) -> UnaryResult {
+        let gate = self.0.clone();
+        Box::pin(async move {
+            let mut answers = gate.conversation(opened(&ctx)?, requests, format);
+            let answer =
+                answers.next().await.unwrap_or_else(|| Err(Refusal::internal("a stream without an answer")))?;
+            Ok(EncodedResponse::new(EncodedBody::Contiguous(answer)))
+        })
     }
 
     fn call_bidi_streaming(
@@ -211,10 +272,16 @@ impl Dispatcher for GateDispatcher {
         requests: RequestStream,
         format: CodecFormat,
     ) -> StreamingResult {
-        if !describe::is_reflection(path) || format == CodecFormat::Json {
+        let gate = self.0.clone();
+        if !describe::is_reflection(path) {
+            return Box::pin(async move {
+                let answers = gate.conversation(opened(&ctx)?, requests, format);
+                Ok(Response::new(framed(answers)))
+            });
+        }
+        if format == CodecFormat::Json {
             return Box::pin(async { Err(no_such_method().into()) });
         }
-        let gate = self.0.clone();
         Box::pin(async move {
             let identified = ctx.extensions().get::<Identified>().cloned().ok_or_else(Refusal::unauthenticated)?;
             let shown = move || {
@@ -224,6 +291,15 @@ impl Dispatcher for GateDispatcher {
             Ok(Response::new(describe::answer(requests, shown)))
         })
     }
+}
+
+/// The stream that the front let in. Whoever was not is nobody.
+fn opened(context: &RequestContext) -> Result<Opened, Refusal> {
+    context.extensions().get::<Opening>().and_then(Opening::take).ok_or_else(Refusal::unauthenticated)
+}
+
+fn framed(answers: Answers) -> EncodedStream {
+    Box::pin(answers.map(|answer| answer.map(EncodedBody::Contiguous).map_err(ConnectError::from)))
 }
 
 /// There is no such method, or not in this form. The path is not repeated: it is anybody's text.

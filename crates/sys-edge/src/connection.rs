@@ -2,22 +2,25 @@
 
 use crate::{
     AllowedHosts, Limits,
-    congestion::{Congestion, Waiting},
+    congestion::{Arrival, Congestion, Place, TurnedAway},
     metered::{Meter, Metered, UnderWay},
     patience::{self, Over},
+    tasks::Tasks,
 };
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::Either;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
-use hyper_util::{rt::TokioIo, server::conn::auto};
+use hyper_util::rt::TokioIo;
 use pin_project_lite::pin_project;
 use std::{
     error::Error,
+    future::poll_fn,
     net::{IpAddr, SocketAddr},
     pin::{Pin, pin},
     sync::Arc,
     task::{Context, Poll},
+    time::Instant,
 };
 use tokio::{net::TcpStream, sync::watch, time::timeout};
 use tower::{Service, ServiceExt};
@@ -45,10 +48,11 @@ const WHOLE_BYTES: usize = 1_024;
 
 /// What all connections of a listener share.
 pub(crate) struct Shared<S> {
-    pub(crate) protocol: auto::Builder<hyper_util::rt::TokioExecutor>,
     pub(crate) limits: Limits,
     pub(crate) hosts: AllowedHosts,
     pub(crate) congestion: Arc<Congestion>,
+    /// The path of requests that do not wait behind others.
+    pub(crate) ahead: Option<&'static str>,
     pub(crate) service: S,
 }
 
@@ -84,12 +88,17 @@ where
         let (shared, meter) = (Arc::clone(&shared), Arc::clone(&meter));
         hyper::service::service_fn(move |request| {
             // Here and not in the future, which may have to wait until it is begun with.
-            let (under_way, waiting) = (meter.begin(), shared.congestion.arrive());
-            answer(Arc::clone(&shared), under_way, waiting, facts, request)
+            let (under_way, arrival) = (meter.begin(), Arrival(Instant::now()));
+            let place = shared.place(&request, arrival);
+            if matches!(place, Place::TurnedAway) {
+                meter.turn_away();
+            }
+            answer(Arc::clone(&shared), under_way, place, arrival, facts, request)
         })
     };
-    let socket = Metered::new(stream, Arc::clone(&meter), Arc::clone(&shared.congestion));
-    let mut connection = pin!(shared.protocol.serve_connection(TokioIo::new(socket), service));
+    let protocol = shared.limits.protocol(Tasks::new(Arc::clone(&meter)));
+    let socket = Metered::new(stream, Arc::clone(&meter));
+    let mut connection = pin!(protocol.serve_connection(TokioIo::new(socket), service));
     let time_to_close = tokio::select! {
         ended = connection.as_mut() => Err(ended),
         over = patience::ends(&meter, &shared.limits, told.crowded) => match over {
@@ -118,10 +127,20 @@ where
     }
 }
 
+impl<S> Shared<S> {
+    fn place(&self, request: &Request<Incoming>, arrival: Arrival) -> Place {
+        if self.ahead.is_some_and(|ahead| ahead == request.uri().path()) {
+            return Place::Ahead;
+        }
+        self.congestion.arrive(arrival.0)
+    }
+}
+
 async fn answer<S, B>(
     shared: Arc<Shared<S>>,
     mut under_way: UnderWay,
-    waiting: Waiting,
+    place: Place,
+    arrival: Arrival,
     facts: Connection,
     mut request: Request<Incoming>,
 ) -> Result<Response<impl Body<Data = Bytes, Error = Box<dyn Error + Send + Sync>> + use<S, B>>, S::Error>
@@ -130,13 +149,25 @@ where
     B: Body<Data = Bytes>,
     B::Error: Into<Box<dyn Error + Send + Sync>>,
 {
-    let arrival = waiting.begin();
     let response = match shared.hosts.admit(&request) {
+        Ok(()) if matches!(place, Place::TurnedAway) => {
+            request.extensions_mut().insert(TurnedAway);
+            shared.service.clone().oneshot(request).await?.map(Either::Left)
+        }
         Ok(()) => {
+            let turn = place.turn().await;
             request.extensions_mut().insert(Source(facts.peer.ip().to_canonical()));
             request.extensions_mut().insert(facts);
             request.extensions_mut().insert(arrival);
-            shared.service.clone().oneshot(request).await?.map(Either::Left)
+            let mut served = pin!(shared.service.clone().oneshot(request));
+            let begun = poll_fn(|context| Poll::Ready(served.as_mut().poll(context))).await;
+            // What it waits for now is no processor, so that the next one can have it.
+            drop(turn);
+            let served = match begun {
+                Poll::Ready(served) => served,
+                Poll::Pending => served.await,
+            };
+            served?.map(Either::Left)
         }
         Err(refusal) => shared.hosts.refuse(refusal).map(Either::Right),
     };

@@ -15,8 +15,9 @@ pub mod listener;
 mod metered;
 mod patience;
 mod sources;
+mod tasks;
 
-pub use congestion::Arrival;
+pub use congestion::{Arrival, TurnedAway};
 pub use connection::{Connection, Source};
 pub use host::AllowedHosts;
 pub use limits::Limits;

@@ -1,9 +1,7 @@
 //! What one listener and one connection may hold and how long they may take.
 
-use hyper_util::{
-    rt::{TokioExecutor, TokioTimer},
-    server::conn::auto,
-};
+use crate::tasks::Tasks;
+use hyper_util::{rt::TokioTimer, server::conn::auto};
 use std::time::Duration;
 
 /// Bounds of a listener. Every value is legal; the defaults suit one small server.
@@ -28,6 +26,9 @@ pub struct Limits {
     pub stall_timeout: Duration,
     /// What a peer who is waited for takes at least.
     pub least_bytes_per_s: u64,
+    /// How long a request may have to wait until it is begun with. One that would wait longer is turned away when it arrives. Short
+    /// beside the time that callers wait for an answer, and long enough for bursts.
+    pub longest_wait: Duration,
     /// From the shutdown signal to the hard close of connections with requests under way.
     pub drain_timeout: Duration,
     /// Streams that one HTTP/2 connection may have open.
@@ -57,6 +58,7 @@ impl Default for Limits {
             connection_age: Duration::from_secs(3_600),
             stall_timeout: Duration::from_secs(20),
             least_bytes_per_s: 512,
+            longest_wait: Duration::from_millis(100),
             drain_timeout: Duration::from_secs(10),
             concurrent_streams: 128,
             stream_window_bytes: 128 * 1_024,
@@ -78,10 +80,10 @@ const HTTP1_BUFFER_FLOOR_BYTES: usize = 8_192;
 const PENDING_RESETS_PER_STREAM: u32 = 2;
 
 impl Limits {
-    /// A protocol engine for connections within these limits.
-    pub(crate) fn protocol(&self) -> auto::Builder<TokioExecutor> {
+    /// A protocol engine for one connection within these limits.
+    pub(crate) fn protocol(&self, tasks: Tasks) -> auto::Builder<Tasks> {
         let resets = self.concurrent_streams.saturating_mul(PENDING_RESETS_PER_STREAM);
-        let mut builder = auto::Builder::new(TokioExecutor::new());
+        let mut builder = auto::Builder::new(tasks);
         builder
             .http1()
             .timer(TokioTimer::new())

@@ -36,6 +36,7 @@ pub struct Listener {
     local: SocketAddr,
     limits: Limits,
     hosts: AllowedHosts,
+    ahead: Option<&'static str>,
 }
 
 /// How a drained listener left its connections.
@@ -92,7 +93,15 @@ impl Listener {
         }
         let socket = TcpListener::bind(addr).await.map_err(|source| BindError::Socket { addr, source })?;
         let local = socket.local_addr().map_err(|source| BindError::Socket { addr, source })?;
-        Ok(Self { socket, local, limits, hosts: allowed_hosts })
+        Ok(Self { socket, local, limits, hosts: allowed_hosts, ahead: None })
+    }
+
+    /// Requests for this path do not wait behind others and are never turned away: a question for health must be answered above
+    /// all when there is much to do. To answer it is to cost no more than to turn it away.
+    #[must_use]
+    pub fn ahead(mut self, path: &'static str) -> Self {
+        self.ahead = Some(path);
+        self
     }
 
     /// The bound address, with the port that the system chose where it was asked to.
@@ -110,11 +119,11 @@ impl Listener {
         B: Body<Data = Bytes> + Send + 'static,
         B::Error: Into<Box<dyn Error + Send + Sync>>,
     {
-        let Self { socket, local, limits, hosts } = self;
+        let Self { socket, local, limits, hosts, ahead } = self;
         let slots = Arc::new(Semaphore::new(limits.connections.min(Semaphore::MAX_PERMITS)));
         let (sources, most_per_source) = (Arc::new(Sources::default()), limits.connections_per_source);
-        let congestion = Arc::new(Congestion::new());
-        let shared = Arc::new(Shared { protocol: limits.protocol(), limits, hosts, congestion, service });
+        let congestion = Arc::new(Congestion::new(limits.longest_wait));
+        let shared = Arc::new(Shared { limits, hosts, congestion, ahead, service });
         let (stop, stopping) = watch::channel(false);
         let (crowd, crowded) = watch::channel(false);
         let told = Told { stop: stopping, crowded };

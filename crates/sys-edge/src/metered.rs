@@ -1,7 +1,6 @@
-//! A socket that counts, so that a peer who does not do his part is found out, and that is not read while there is too much
-//! to do.
+//! A socket that counts, so that a peer who does not do his part is found out, and that is not read for a moment when a request
+//! of it was turned away.
 
-use crate::congestion::Congestion;
 use std::{
     io,
     pin::Pin,
@@ -18,10 +17,10 @@ use tokio::{
     time::{Sleep, sleep},
 };
 
-/// How often a socket whose reading pauses looks whether it may go on.
-const PAUSE: Duration = Duration::from_millis(2);
-/// Bytes read at once when requests had to wait lately: about a dozen small ones.
-const SMALL_READ_BYTES: usize = 2_048;
+/// For how long a connection is not read after a request of it was turned away. Its next ones are then read and turned away
+/// together, which is what each costs least in, and what it sends is bounded by its streams. Short beside the time for which
+/// requests wait that are taken in, so that nobody is idle for it.
+const PAUSE: Duration = Duration::from_millis(10);
 
 /// What has become of a connection so far. Plain counters instead of a timer for each request: this is on every request's
 /// way.
@@ -34,9 +33,24 @@ pub(crate) struct Meter {
     written_bytes: AtomicU64,
     /// Whether the socket took no more at the last attempt.
     blocked: AtomicBool,
+    /// Whether a request was turned away since the socket was read.
+    turned_away: AtomicBool,
+    /// Whether the request that has come last was turned away, and nobody has asked yet.
+    turns_away: AtomicBool,
 }
 
 impl Meter {
+    /// The request that has come now is turned away.
+    pub(crate) fn turn_away(&self) {
+        self.turned_away.store(true, Ordering::Relaxed);
+        self.turns_away.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether the request that has come now is turned away.
+    pub(crate) fn turns_away(&self) -> bool {
+        self.turns_away.load(Ordering::Relaxed) && self.turns_away.swap(false, Ordering::Relaxed)
+    }
+
     /// Requests begun so far.
     pub(crate) fn begun(&self) -> u64 {
         self.begun.load(Ordering::Acquire)
@@ -103,23 +117,25 @@ impl Drop for UnderWay {
 pub(crate) struct Metered {
     stream: TcpStream,
     meter: Arc<Meter>,
-    congestion: Arc<Congestion>,
     pause: Option<Pin<Box<Sleep>>>,
 }
 
 impl Metered {
-    pub(crate) fn new(stream: TcpStream, meter: Arc<Meter>, congestion: Arc<Congestion>) -> Self {
-        Self { stream, meter, congestion, pause: None }
+    pub(crate) fn new(stream: TcpStream, meter: Arc<Meter>) -> Self {
+        Self { stream, meter, pause: None }
     }
 
-    /// Ready when this socket may be read. The first request of a connection is always heard.
+    /// Ready when this socket may be read.
     fn poll_may_read(&mut self, context: &mut Context<'_>) -> Poll<()> {
-        while self.meter.is_busy() && self.congestion.is_here() {
-            let pause = self.pause.get_or_insert_with(|| Box::pin(sleep(PAUSE)));
+        let turned_away = &self.meter.turned_away;
+        if turned_away.load(Ordering::Relaxed) {
+            turned_away.store(false, Ordering::Relaxed);
+            self.pause = Some(Box::pin(sleep(PAUSE)));
+        }
+        if let Some(pause) = &mut self.pause {
             ready!(pause.as_mut().poll(context));
             self.pause = None;
         }
-        self.pause = None;
         Poll::Ready(())
     }
 
@@ -143,14 +159,7 @@ impl AsyncRead for Metered {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         ready!(self.poll_may_read(context));
-        if !self.congestion.is_near() || buffer.remaining() <= SMALL_READ_BYTES {
-            return Pin::new(&mut self.stream).poll_read(context, buffer);
-        }
-        let mut small = ReadBuf::new(buffer.initialize_unfilled_to(SMALL_READ_BYTES));
-        ready!(Pin::new(&mut self.stream).poll_read(context, &mut small))?;
-        let read = small.filled().len();
-        buffer.advance(read);
-        Poll::Ready(Ok(()))
+        Pin::new(&mut self.stream).poll_read(context, buffer)
     }
 }
 

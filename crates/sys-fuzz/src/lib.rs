@@ -12,10 +12,12 @@
     reason = "a target is test code: a broken promise is a panic"
 )]
 
+mod audit;
 mod bootstrap;
 mod client;
 mod condition;
 mod contract;
+mod files;
 mod filter;
 mod http;
 mod identity;
@@ -40,8 +42,12 @@ pub struct Target {
 /// All targets, in the order of their names.
 pub const TARGETS: &[Target] = &[
     Target { name: "access_token", run: token::access_token },
+    Target { name: "audit_entry", run: audit::entry_text },
+    Target { name: "audit_head", run: audit::head_text },
+    Target { name: "audit_proof", run: audit::proof },
     Target { name: "bootstrap", run: bootstrap::file },
     Target { name: "catalog_row", run: store::catalog_row },
+    Target { name: "configuration", run: files::configuration },
     Target { name: "contract", run: contract::file },
     Target { name: "descriptors", run: client::descriptors },
     Target { name: "email", run: identity::email },
@@ -52,10 +58,12 @@ pub const TARGETS: &[Target] = &[
     Target { name: "message_json", run: message::json },
     Target { name: "message_protobuf", run: message::protobuf },
     Target { name: "page_token", run: store::page_token },
+    Target { name: "picture", run: files::picture },
     Target { name: "record_id", run: identity::record_id },
     Target { name: "reflection", run: message::reflection },
     Target { name: "refresh_token", run: token::refresh_token },
     Target { name: "refusal_details", run: client::refusal_details },
+    Target { name: "resume_token", run: store::resume_token },
     Target { name: "rule", run: contract::rule },
     Target { name: "session_file", run: client::session_file },
     Target { name: "stored_key", run: store::key },

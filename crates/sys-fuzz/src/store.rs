@@ -1,4 +1,4 @@
-//! What stands on disk, and page tokens, which are sealed like it.
+//! What stands on disk, and the tokens of pages and watches, which are sealed like it.
 
 use crate::{
     input::{edited, parts, text},
@@ -15,6 +15,8 @@ use sys_store::fuzzing::{self, Query};
 static KEYS: LazyLock<SpaceKeys> = LazyLock::new(|| danger_space_keys(0).expect("keys"));
 /// Nothing is sealed with these. A fuzzer sees what is compared, and sends what the target itself has sealed.
 static UNUSED_KEYS: LazyLock<SpaceKeys> = LazyLock::new(|| danger_space_keys(64).expect("keys"));
+/// A commit, a time and a hash.
+const POINT_BYTES: usize = 8 + 8 + 4 + 16;
 /// Where a commit writes its version, which is not under the seal.
 const VERSION: std::ops::Range<usize> = 5..13;
 
@@ -28,6 +30,9 @@ pub(crate) fn value(bytes: &[u8]) {
         assert_eq!(again, bytes, "a header is written as it was read");
     }
     assert_eq!(fuzzing::open(&UNUSED_KEYS, b"key", bytes), None, "a stranger's bytes open");
+    if let Some(again) = fuzzing::note(bytes) {
+        assert_eq!(again, bytes, "a note of a change is written as it was read");
+    }
     let [plaintext, key, edits] = parts(bytes);
     let sealed = fuzzing::seal(&KEYS, key, plaintext.to_vec(), &entropy());
     assert_eq!(fuzzing::open(&KEYS, key, &sealed).as_deref(), Some(plaintext));
@@ -85,6 +90,47 @@ pub(crate) fn page_token(bytes: &[u8]) {
             && (other.filter, other.order_by) == (query.filter, query.order_by);
         assert!(same || opened(&other, &token).is_none(), "a token opens for another query: {other:?}");
     }
+    let changed = edited(token.as_bytes(), edits);
+    let Some(changed) = text(&changed) else { return };
+    assert!(changed == token || opened(&query, changed).is_none(), "a changed token opens");
+}
+
+/// A resume token opens for the watch that it was made for, unchanged, and neither for another nor as a page token.
+pub(crate) fn resume_token(bytes: &[u8]) {
+    let [filter, point, edits] = parts(bytes);
+    let Some(filter) = text(filter) else { return };
+    let id = RecordId::new(OrgTag::GLOBAL, 1_700_000_000_000, [3; 10]);
+    let query = Query {
+        account: Some(AccountId::from_record(id)),
+        org: Some(OrgTag::of_org(id)),
+        project: None,
+        filter,
+        order_by: "",
+    };
+    if let Some(text) = text(bytes) {
+        assert_eq!(fuzzing::open_resume_token(&UNUSED_KEYS, &query, text), None, "a stranger's text is a token");
+    }
+    if let Some(again) = fuzzing::point(point) {
+        assert_eq!(again, point, "a point is written as it was read");
+    }
+    let point: Vec<u8> = point.iter().copied().chain(std::iter::repeat(0)).take(POINT_BYTES).collect();
+    let token = fuzzing::resume_token(&KEYS, &query, &point, &entropy()).expect("so many bytes are a point");
+    let opened = |query: &Query<'_>, token: &str| fuzzing::open_resume_token(&KEYS, query, token);
+    assert_eq!(opened(&query, &token), Some(point.clone()), "a token leads elsewhere");
+    let longer = format!("{filter} ");
+    let others = [
+        Query { account: None, ..query },
+        Query { org: None, ..query },
+        Query { project: Some(ProjectId::from_record(id)), ..query },
+        Query { filter: &longer, ..query },
+        Query { order_by: "id", ..query },
+    ];
+    for other in others {
+        assert_eq!(opened(&other, &token), None, "a token opens for another watch: {other:?}");
+    }
+    assert_eq!(fuzzing::open_page_token(&KEYS, &query, &token), None, "it opens as a page token");
+    let page = fuzzing::page_token(&KEYS, &query, &[7; 16], &entropy()).expect("a position");
+    assert_eq!(opened(&query, &page), None, "a page token opens as a resume token");
     let changed = edited(token.as_bytes(), edits);
     let Some(changed) = text(&changed) else { return };
     assert!(changed == token || opened(&query, changed).is_none(), "a changed token opens");

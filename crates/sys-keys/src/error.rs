@@ -40,16 +40,18 @@ pub enum KeyError {
         source: KeyFileError,
     },
     /// The master key is not sealed by any sealer of this kind.
-    #[error("the key file has no `{name}` sealer")]
+    #[error("the key file does not open by a {name}; it opens by: {}", if there.is_empty() { "nothing".to_owned() } else { there.join(", ") })]
     NoSealer {
         /// The kind of sealer that was asked for.
         name: &'static str,
+        /// The kinds that it has.
+        there: Vec<String>,
     },
     /// No sealer of this kind opened. It does not say more, so that nobody learns how near he was.
-    #[error("the master key does not open: not the secret that it was sealed with")]
+    #[error("the master key does not open: this is not the secret that it was sealed with, and nothing else opens it")]
     Unseal,
     /// A passphrase that is too short to protect anything.
-    #[error("the passphrase has fewer than {minimum_bytes} bytes")]
+    #[error("the passphrase has fewer than {minimum_bytes} bytes: choose a longer one")]
     WeakPassphrase {
         /// The least number of bytes.
         minimum_bytes: usize,
@@ -117,7 +119,7 @@ pub enum KeyError {
 #[non_exhaustive]
 pub enum KeyFileError {
     /// It does not begin like one.
-    #[error("it is no key file: it does not begin like one")]
+    #[error("it is no key file, since it does not begin like one: put back its newest copy")]
     NotAKeyFile,
     /// A later version wrote it.
     #[error("it has format {found}, which this version does not read: start the version that wrote it")]

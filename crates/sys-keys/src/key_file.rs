@@ -99,6 +99,11 @@ impl KeyFile {
 
     /// Writes one frame. It is on disk when this returns, and not part of the file if this fails.
     pub(crate) fn append(&mut self, payload: &Payload) -> Result<(), KeyError> {
+        self.append_all(std::slice::from_ref(payload))
+    }
+
+    /// Writes frames with one sync. All of them are on disk when this returns, and none is part of the file if this fails.
+    pub(crate) fn append_all(&mut self, payloads: &[Payload]) -> Result<(), KeyError> {
         if self.failed {
             return Err(KeyError::WriteFailedBefore { path: self.path.clone() });
         }
@@ -108,7 +113,11 @@ impl KeyFile {
             return Err(KeyError::ChangedUnderneath { path: path.clone() });
         }
         let mut chain = self.chain.clone();
-        let bytes = frame::encode(self.end, payload.kind(), &payload.encode(), &mut chain);
+        let mut bytes = Vec::new();
+        for payload in payloads {
+            let offset = self.end + bytes.len() as u64;
+            bytes.extend(frame::encode(offset, payload.kind(), &payload.encode(), &mut chain));
+        }
         let end = self.end + bytes.len() as u64;
 
         // Until the sync is through, nobody knows what is on disk.
@@ -333,6 +342,31 @@ mod tests {
     fn a_frame_that_was_read_back_after_a_kill_survives_a_power_cut() {
         let steps = vec![Step::Append(Some(Fault::Sync)), Step::Kill, Step::Crash(0)];
         assert_eq!(run(steps, false), Ok(()));
+    }
+
+    /// However far a write of three frames came: whole ones of it are keys that nobody has used, and the rest is torn.
+    #[test]
+    fn frames_that_share_a_write_are_acknowledged_together() {
+        let three = [sealer(1), sealer(2), sealer(3)];
+        let whole = {
+            let disk = Disk::new(false);
+            disk.open().1.append_all(&three).unwrap();
+            assert_eq!(disk.open().0, [0, 1, 2, 3]);
+            disk.0.lock().unwrap().now.len()
+        };
+        for cut in 0..whole {
+            let disk = Disk::new(false);
+            let (_, mut file) = disk.open();
+            disk.set(Some(Fault::WriteAndTruncate(cut)));
+            assert!(file.append_all(&three).is_err());
+            assert!(matches!(file.append(&sealer(4)), Err(KeyError::WriteFailedBefore { .. })));
+            disk.set(None);
+            let (seen, mut file) = disk.open();
+            assert!([0, 1, 2, 3].starts_with(&seen), "{seen:?}");
+            file.append(&sealer(5)).unwrap();
+            disk.crash(0);
+            assert_eq!(disk.open().0, [&seen[..], &[5]].concat());
+        }
     }
 
     #[test]

@@ -22,7 +22,7 @@ use crate::{
 };
 use open_spaces::OpenSpaces;
 use std::{
-    collections::HashMap,
+    collections::{BTreeSet, HashMap},
     fmt,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, atomic::AtomicU64},
@@ -30,6 +30,9 @@ use std::{
 
 /// The most live generations of one tablespace: UNIQUE checks and token reads look under each of them.
 const LIVE_GENERATIONS_MAX: usize = 64;
+
+/// Keys that are made with one sync. Their frames have some 200 bytes each.
+const KEYS_PER_SYNC: usize = 4096;
 
 /// All keys of a server. A clone is another handle on the same keyring.
 #[derive(Clone)]
@@ -148,6 +151,31 @@ impl Keyring {
         self.add_generation(&mut file, space, Generation::FIRST, Vec::new())
     }
 
+    /// Gives each of these tablespaces that has no keys its first one. They are on disk when this returns, and share syncs: for
+    /// whoever brings many orgs at once. Blocks.
+    pub fn create_spaces(&self, spaces: impl IntoIterator<Item = SpaceId>) -> Result<(), KeyError> {
+        let mut file = self.file();
+        let new: BTreeSet<SpaceId> = {
+            let index = self.index();
+            spaces.into_iter().filter(|space| !index.wrapped.contains_key(space)).collect()
+        };
+        let new: Vec<SpaceId> = new.into_iter().collect();
+        for spaces in new.chunks(KEYS_PER_SYNC) {
+            let mut made = Vec::with_capacity(spaces.len());
+            for space in spaces {
+                let all = vec![self.new_generation(*space, Generation::FIRST)];
+                // Through the wrapping and back before it counts, as for one.
+                self.unwrap(*space, &all)?;
+                made.push((*space, all));
+            }
+            let frames: Vec<Payload> =
+                made.iter().flat_map(|(space, all)| all.last().map(|last| frame_of(*space, last))).collect();
+            file.append_all(&frames)?;
+            self.index_mut().wrapped.extend(made);
+        }
+        Ok(())
+    }
+
     /// Gives a tablespace a new generation, on disk when this returns; blocks for a sync. Writes that ask for the keys from
     /// now on use it; all others stay live. The record layer must see to it that no transaction which took the keys before
     /// commits after one that took them later: a UNIQUE check that knows only the old generations does not see the tokens of
@@ -161,7 +189,16 @@ impl Keyring {
         self.add_generation(&mut file, space, Generation(next), wrapped)
     }
 
-    /// The only place where a tablespace key is made. The caller holds the file.
+    /// The only place where a tablespace key is made. It counts once its frame is on disk.
+    fn new_generation(&self, space: SpaceId, generation: Generation) -> WrappedGeneration {
+        let mut nonce = [0; _];
+        self.0.entropy.fill(&mut nonce);
+        let key = Secret::random(&*self.0.entropy);
+        let key = self.0.master.wrap(space, generation, nonce, &key);
+        WrappedGeneration { generation, key, messages: Arc::default() }
+    }
+
+    /// The caller holds the file.
     fn add_generation(
         &self,
         file: &mut KeyFile,
@@ -169,14 +206,12 @@ impl Keyring {
         generation: Generation,
         mut all: Vec<WrappedGeneration>,
     ) -> Result<Arc<SpaceKeys>, KeyError> {
-        let mut nonce = [0; _];
-        self.0.entropy.fill(&mut nonce);
-        let key = Secret::random(&*self.0.entropy);
-        let key = self.0.master.wrap(space, generation, nonce, &key);
-        all.push(WrappedGeneration { generation, key: key.clone(), messages: Arc::default() });
+        let new = self.new_generation(space, generation);
+        let frame = frame_of(space, &new);
+        all.push(new);
         // Through the wrapping and back before it counts: a key that does not open must never be on disk.
         let keys = self.unwrap(space, &all)?;
-        file.append(&Payload::Wrapped(WrappedFrame { space, generation, wrapped: key }))?;
+        file.append(&frame)?;
         let mut index = self.index_mut();
         index.wrapped.insert(space, all);
         index.open.insert(space, Arc::clone(&keys));
@@ -214,6 +249,10 @@ impl Keyring {
     fn index_mut(&self) -> RwLockWriteGuard<'_, Index> {
         self.0.index.write().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn frame_of(space: SpaceId, WrappedGeneration { generation, key, .. }: &WrappedGeneration) -> Payload {
+    Payload::Wrapped(WrappedFrame { space, generation: *generation, wrapped: key.clone() })
 }
 
 /// Opens the master key, authenticates every frame with it, and sorts what they hold.

@@ -62,8 +62,10 @@ impl Unsealer {
         frames: impl Iterator<Item = &'a SealerFrame>,
         file: FileId,
     ) -> Result<MasterKey, KeyError> {
-        let mut refusal = KeyError::NoSealer { name: self.name() };
-        for frame in frames.filter(|frame| frame.name == self.name()).take(SEALERS_MAX) {
+        let (of_kind, others): (Vec<_>, Vec<_>) = frames.partition(|frame| frame.name == self.name());
+        let there = others.into_iter().take(SEALERS_MAX).map(|frame| frame.name.clone()).collect();
+        let mut refusal = KeyError::NoSealer { name: self.name(), there };
+        for frame in of_kind.into_iter().take(SEALERS_MAX) {
             let opened = match self {
                 Self::Passphrase(passphrase) => passphrase::unseal(passphrase, &frame.body, file),
                 Self::DangerKeyFile(path) => danger_key_file::unseal(path, &frame.body, file),

@@ -146,6 +146,38 @@ impl Caller {
         &self.bindings
     }
 
+    /// The first second after `now` in which a binding counts no more; none if all that count stay.
+    pub fn next_expiry(&self, now: &Now) -> Option<Now> {
+        let expiries = self.live(now).filter_map(|b| b.expires_unix_s).min()?;
+        Some(Now { unix_s: i64::try_from(expiries).unwrap_or(i64::MAX), nanos: 0 })
+    }
+
+    /// All that the rules of records know of the caller, as bytes: two callers with the same are judged alike at any time.
+    pub fn rights(&self) -> Vec<u8> {
+        let mut bytes = vec![match self.standing {
+            Standing::Anonymous => 0,
+            Standing::Unverified => 1,
+            Standing::Disabled => 2,
+            Standing::Verified => 3,
+        }];
+        bytes.extend_from_slice(&self.account.map_or(0, |account| account.uuid().as_u128()).to_be_bytes());
+        for binding in &self.bindings {
+            let (org, kind, project) = order(&binding.scope);
+            bytes.extend_from_slice(&org.to_be_bytes());
+            bytes.push(kind);
+            bytes.extend_from_slice(&project.to_be_bytes());
+            bytes.push(match binding.role {
+                Role::Guest => 1,
+                Role::User => 2,
+                Role::Admin => 3,
+                Role::Superadmin => 4,
+            });
+            let expires = binding.expires_unix_s.unwrap_or(u64::MAX);
+            bytes.extend_from_slice(&expires.to_be_bytes());
+        }
+        bytes
+    }
+
     /// Whether grants other than `public` may hold at all.
     pub(crate) fn is_verified(&self) -> bool {
         self.standing == Standing::Verified

@@ -17,6 +17,7 @@ pub(crate) mod ranges;
 mod scan;
 pub(crate) mod time;
 pub(crate) mod tokens;
+pub(crate) mod turns;
 
 use error::CelError;
 use ir::Ir;

@@ -9,7 +9,9 @@ use crate::{
         ranges::ranges,
         time::Now,
         tokens::{Indexes, Proposal, proposals},
+        turns,
     },
+    content::Content,
     fields::FieldSet,
     plan::{RangeTest, TokenTest},
 };
@@ -49,9 +51,23 @@ impl Filter {
     }
 
     /// Whether a record passes, as the caller sees it: `view` is redacted, `hidden` says which fields that took away.
-    pub fn matches(&self, view: &DynamicMessage, hidden: &FieldSet, now: &Now) -> bool {
-        let env = Env { this: Some(view), next: None, request: None, caller: None, now: *now, hidden: Some(hidden) };
+    /// Of a view as bytes what is hidden need not be cut out: no test looks at it.
+    pub fn matches<'a>(&self, view: impl Into<Content<'a>>, hidden: &'a FieldSet, now: &Now) -> bool {
+        let this = Some(view.into());
+        let env = Env { this, next: None, request: None, caller: None, now: *now, hidden: Some(hidden) };
         (self.test)(&env)
+    }
+
+    /// Whether time alone can change what it lets through.
+    pub fn names_now(&self) -> bool {
+        turns::names_now(&self.ir)
+    }
+
+    /// The first moment after `now` at which it may judge this view otherwise; none if time changes nothing.
+    pub fn next_turn(&self, view: &DynamicMessage, hidden: &FieldSet, now: &Now) -> Option<Now> {
+        let env =
+            Env { this: Some(view.into()), next: None, request: None, caller: None, now: *now, hidden: Some(hidden) };
+        turns::next_turn(&self.ir, &env)
     }
 
     /// Index tests that every matching record passes, all of them.

@@ -83,7 +83,7 @@ pub(crate) fn compile_all(grants: &[Grant], subject: Subject<'_>, problems: &mut
 }
 
 impl CompiledGrant {
-    /// Whether it is for this verb; LIST and COUNT are GET.
+    /// Whether it is for this verb; LIST, COUNT and WATCH are GET.
     pub(crate) fn opens(&self, verb: Verb) -> bool {
         self.verbs.contains(&verb.granted_as())
     }

@@ -7,6 +7,7 @@
 
 mod caller;
 mod cel;
+mod content;
 mod fields;
 mod filter;
 mod grant;
@@ -21,6 +22,7 @@ pub mod words;
 pub use caller::{Binding, BindingScope, Caller, FRESH_PROOF_S, Standing};
 pub use cel::error::CelError as FilterError;
 pub use cel::time::Now;
+pub use content::Content;
 pub use fields::FieldSet;
 pub use filter::Filter;
 pub use grant::GrantNo;

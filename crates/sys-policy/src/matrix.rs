@@ -10,7 +10,7 @@ use crate::{
 };
 use std::collections::BTreeSet;
 use std::fmt::Write;
-use sys_contract::model::{Access, Contract, Field, Home, Level, Method, Record, Role, Verb};
+use sys_contract::model::{Access, Contract, Field, Flow, Home, Level, Method, Record, Role, Verb};
 
 /// The matrix of these contracts: each record and each method, and who may do what.
 pub fn matrix(contracts: &[(&Contract, &Rules)]) -> String {
@@ -88,6 +88,9 @@ impl Page {
     fn method(&mut self, contract: &Contract, method: &Method, rules: &MethodRules) {
         self.heading(&format!("method {}", method.path));
         let name_of = |record: usize| contract.records.get(record).map_or("", |record| record.message.full_name());
+        if method.flow != Flow::Unary {
+            self.fact("flow", method.flow.name(), "");
+        }
         if let Some(serve) = &method.serve {
             self.fact("serves", verb_name(serve.verb), name_of(serve.record));
         } else {
@@ -239,6 +242,7 @@ fn verb_name(verb: Verb) -> &'static str {
         Verb::Get => "GET",
         Verb::List => "LIST",
         Verb::Count => "COUNT",
+        Verb::Watch => "WATCH",
         Verb::Create => "CREATE",
         Verb::Update => "UPDATE",
         Verb::Delete => "DELETE",

@@ -102,7 +102,7 @@ impl MethodRules {
         now: &Now,
     ) -> Option<GrantNo> {
         let env = Env {
-            this: target.map(|(record, _)| record),
+            this: target.map(|(record, _)| record.into()),
             next: None,
             request: Some(request),
             caller: Some(caller),

@@ -3,8 +3,8 @@
 //! Read from the record's own scope fields and from nothing else; they are text ids, and a text that is none is an error,
 //! never "no scope".
 
-use prost_reflect::{DynamicMessage, FieldDescriptor, Value};
-use std::borrow::Cow;
+use crate::content::Content;
+use prost_reflect::FieldDescriptor;
 use std::str::FromStr;
 use sys_contract::{
     id::{AccountId, IdError, OrgId, OrgTag, ProjectId},
@@ -68,7 +68,7 @@ impl ScopeFields {
         }
     }
 
-    pub(crate) fn placement(&self, record: &DynamicMessage) -> Result<Placement, PlacementError> {
+    pub(crate) fn placement(&self, record: Content<'_>) -> Result<Placement, PlacementError> {
         let org = read::<OrgId>(self.org.as_ref(), record)?.map(|org| org.tag());
         let field = || self.org.as_ref().map(|field| field.name().to_owned()).unwrap_or_default();
         let home = match (self.home, org) {
@@ -86,14 +86,9 @@ impl ScopeFields {
 /// The id in a scope field; none where the type has no such field or the record leaves it empty.
 fn read<Id: FromStr<Err = IdError>>(
     field: Option<&FieldDescriptor>,
-    record: &DynamicMessage,
+    record: Content<'_>,
 ) -> Result<Option<Id>, PlacementError> {
     let Some(field) = field else { return Ok(None) };
-    match record.get_field(field) {
-        Cow::Borrowed(Value::String(text)) if !text.is_empty() => text
-            .parse()
-            .map(Some)
-            .map_err(|source| PlacementError::Malformed { field: field.name().to_owned(), source }),
-        _ => Ok(None),
-    }
+    let Some(text) = record.text(field) else { return Ok(None) };
+    text.parse().map(Some).map_err(|source| PlacementError::Malformed { field: field.name().to_owned(), source })
 }

@@ -11,10 +11,12 @@ use crate::{
         eval::Env,
         time::Now,
         tokens::{Indexes, Proposal, proposals},
+        turns,
     },
+    content::Content,
     fields::FieldSet,
     filter::Filter,
-    grant::{CompiledGrant, GrantNo, Subject, compile_all},
+    grant::{CompiledGrant, Condition, GrantNo, Subject, compile_all},
     method::MethodRules,
     placement::{Placement, PlacementError, ScopeFields},
     plan::{Branch, Plan, TokenTest, TokenValue, Wanted, spans},
@@ -95,8 +97,8 @@ impl Rules {
 
 impl RecordRules {
     /// Where a record stands, from its own scope fields.
-    pub fn placement(&self, record: &DynamicMessage) -> Result<Placement, PlacementError> {
-        self.scope.placement(record)
+    pub fn placement<'a>(&self, record: impl Into<Content<'a>>) -> Result<Placement, PlacementError> {
+        self.scope.placement(record.into())
     }
 
     /// Whether any grant might hold for the caller on some record: before a record, or even the request, is at hand.
@@ -107,18 +109,18 @@ impl RecordRules {
     /// The first grant by which the caller may GET (or LIST), CREATE or DELETE the record: on CREATE as it would be
     /// stored, else as it is stored. Whether he may UPDATE it cannot be said without the result: that is none here, see
     /// [`Self::allows_update`].
-    pub fn allows(
+    pub fn allows<'a>(
         &self,
         verb: Verb,
-        caller: &Caller,
-        record: &DynamicMessage,
+        caller: &'a Caller,
+        record: impl Into<Content<'a>>,
         placement: &Placement,
         now: &Now,
     ) -> Option<GrantNo> {
         if verb == Verb::Update {
             return None;
         }
-        let env = env(caller, record, now);
+        let env = env(caller, record.into(), now);
         let mut grants = self.grants.iter().filter(|grant| grant.opens(verb));
         grants.find(|grant| grant.holds(caller, Some(placement), &env)).map(|grant| grant.no)
     }
@@ -133,8 +135,8 @@ impl RecordRules {
         placement: &Placement,
         now: &Now,
     ) -> Option<GrantNo> {
-        let before = Env { next: Some(next), ..env(caller, stored, now) };
-        let after = env(caller, next, now);
+        let before = Env { next: Some(next), ..env(caller, stored.into(), now) };
+        let after = env(caller, next.into(), now);
         let mut grants = self.grants.iter().filter(|grant| grant.opens(Verb::Update));
         let holds = |grant: &&CompiledGrant| {
             grant.holds(caller, Some(placement), &before)
@@ -145,8 +147,14 @@ impl RecordRules {
 
     /// Whether some change of the record might be allowed: a grant holds on it as it is stored, or asks in its `when` for
     /// something of `next`, which is answered by [`Self::allows_update`] alone.
-    pub fn could_update(&self, caller: &Caller, stored: &DynamicMessage, placement: &Placement, now: &Now) -> bool {
-        let env = env(caller, stored, now);
+    pub fn could_update<'a>(
+        &self,
+        caller: &'a Caller,
+        stored: impl Into<Content<'a>>,
+        placement: &Placement,
+        now: &Now,
+    ) -> bool {
+        let env = env(caller, stored.into(), now);
         let mut grants = self.grants.iter().filter(|grant| grant.opens(Verb::Update));
         grants.any(|grant| {
             grant.who.holds(caller, Some(placement), now)
@@ -182,31 +190,50 @@ impl RecordRules {
     }
 
     /// The fields that the caller may not read on this record, among those who may read the record.
-    pub fn hidden_fields(
+    pub fn hidden_fields<'a>(
         &self,
-        caller: &Caller,
-        record: &DynamicMessage,
+        caller: &'a Caller,
+        record: impl Into<Content<'a>>,
         placement: &Placement,
         now: &Now,
     ) -> FieldSet {
-        let env = env(caller, record, now);
+        let env = env(caller, record.into(), now);
         let hidden = |field: &&FieldRules| !any_holds(&field.read, caller, placement, &env);
         self.fields.iter().filter(hidden).map(|field| field.number).collect()
     }
 
     /// The fields that the caller may not write on this record: those that he may not read, and those that he may only read.
-    pub fn unwritable_fields(
+    pub fn unwritable_fields<'a>(
         &self,
-        caller: &Caller,
-        record: &DynamicMessage,
+        caller: &'a Caller,
+        record: impl Into<Content<'a>>,
         placement: &Placement,
         now: &Now,
     ) -> FieldSet {
-        let env = env(caller, record, now);
+        let env = env(caller, record.into(), now);
         let unwritable = |field: &&FieldRules| {
             !any_holds(&field.read, caller, placement, &env) || !any_holds(&field.write, caller, placement, &env)
         };
         self.fields.iter().filter(unwritable).map(|field| field.number).collect()
+    }
+
+    /// Whether time alone can change who may GET a record, or which of its fields he may read. That a binding expires is
+    /// not part of it: see [`Caller::next_expiry`].
+    pub fn names_now(&self) -> bool {
+        self.conditions_of_get().any(|when| turns::names_now(&when.ir))
+    }
+
+    /// The first moment after `now` at which a condition on this record may hold or cease to; none if time changes nothing.
+    pub fn next_turn(&self, caller: &Caller, record: &DynamicMessage, now: &Now) -> Option<Now> {
+        let env = env(caller, record.into(), now);
+        self.conditions_of_get().filter_map(|when| turns::next_turn(&when.ir, &env)).min()
+    }
+
+    /// All conditions that who may see what of a record hangs on.
+    fn conditions_of_get(&self) -> impl Iterator<Item = &Condition> {
+        let of_fields = self.fields.iter().flat_map(|field| &field.read);
+        let grants = self.grants.iter().filter(|grant| grant.opens(Verb::Get)).chain(of_fields);
+        grants.filter_map(|grant| grant.when.as_ref())
     }
 
     /// Reads a list filter, typed against the record. An empty text is a filter that all pass.
@@ -237,7 +264,7 @@ fn any_holds(grants: &[CompiledGrant], caller: &Caller, placement: &Placement, e
     grants.is_empty() || grants.iter().any(|grant| grant.holds(caller, Some(placement), env))
 }
 
-fn env<'a>(caller: &'a Caller, record: &'a DynamicMessage, now: &Now) -> Env<'a> {
+fn env<'a>(caller: &'a Caller, record: Content<'a>, now: &Now) -> Env<'a> {
     Env { this: Some(record), next: None, request: None, caller: Some(caller), now: *now, hidden: None }
 }
 

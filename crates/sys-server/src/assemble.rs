@@ -1,7 +1,7 @@
 //! A server, from its data directory to its port.
 
 use crate::{data_dir::DataDir, metrics, modules};
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow, bail};
 use http::{Request, Response};
 use hyper::body::Incoming;
 use std::{fmt, future::Future, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
@@ -9,7 +9,7 @@ use sys_account::{AccountModule, Mailer};
 use sys_core::{
     clock::Clock,
     countries::Countries,
-    gate::{Arrival, Front, Source},
+    gate::{Arrival, Front, HEALTH_PATH, Source, TurnedAway},
     module::Module,
     monitor::{Monitor, Settings},
     throttle::Rates,
@@ -19,13 +19,16 @@ use sys_keys::{Entropy, Keyring, SystemEntropy, Unsealer};
 use sys_store::{
     Store,
     engine::{
-        AnyEngine, CommitVersion, Engine, Txn,
+        AnyEngine, CommitVersion, Engine, EngineError, Txn,
         redb::{RedbEngine, RedbOptions},
     },
 };
 use tokio::sync::oneshot;
 use tower::ServiceExt;
 use zeroize::Zeroizing;
+
+/// The record type of orgs.
+pub(crate) const ORG: &str = "sys.account.v1.Org";
 
 /// What a server is made of.
 #[derive(Debug)]
@@ -98,27 +101,20 @@ impl Server {
     pub async fn start(config: Config, in_process: Vec<Arc<dyn Module>>) -> anyhow::Result<Self> {
         let data_dir = DataDir::open(&config.data_dir)?;
         let bind = Bind { addr: config.listen, limits: config.limits, allowed_hosts: AllowedHosts::loopback() };
-        let listener = Listener::bind(bind).await?;
+        let listener = Listener::bind(bind).await?.ahead(HEALTH_PATH);
         let metrics = match config.metrics_listen {
-            Some(addr) => Some(Listener::bind(metrics::bind(addr)).await?),
+            Some(addr) => Some(Listener::bind(metrics::bind(addr)).await.context("metrics are not answered")?),
             None => None,
         };
         let store = open_store(&data_dir, config.unsealer, config.cache_bytes).await?;
         let issuer = config.issuer.unwrap_or_else(|| format!("http://{}", listener.local_addr()));
         let settings =
             Settings { issuer: issuer.clone(), rates: config.rates, clock: config.clock, countries: config.countries };
-        let mut monitor = Monitor::start(store.clone(), settings).await?;
         let about = sys_account::Settings { server: issuer.clone(), accounts_found_orgs: config.allow_org_create };
-        let account = AccountModule::new(monitor.identity().clone(), monitor.audit().clone(), about)?;
-        let loaded = monitor.host().load(account.clone()).await?;
-        let directory = |name| loaded.tables().by_name(name).cloned().with_context(|| format!("no table of {name}"));
-        store.set_directory(directory("sys.account.v1.Org")?, directory("sys.account.v1.Project")?)?;
-        for module in in_process {
-            monitor.host().load(module).await?;
-        }
-        for dir in &config.modules {
-            let contract = modules::read(dir)?;
-            monitor.load_served(contract).await.with_context(|| format!("module {}", dir.display()))?;
+        let mut monitor = monitor_over(store.clone(), settings, about, in_process, &config.modules).await?;
+        tell_unserved(&store, &monitor).await?;
+        if let Some(so_far) = monitor.unfinished_import().await? {
+            tracing::warn!("an import was cut off ({so_far}): stop the server and run `sys-server import` again");
         }
         let mailer = match config.mailing {
             Mailing::DataDir => Mailer::outbox_directory(data_dir.outbox(), &config.mail_from)?,
@@ -173,6 +169,12 @@ impl Server {
             let service = tower::service_fn(move |request| metrics::answer(source.clone(), request));
             tokio::spawn(listener.serve(service, async { drop(serving.await) }))
         });
+        let end_streams = self.monitor.end_streams();
+        let stopped = async move {
+            stopped.await;
+            // Streams would keep their connections until the drain's time is up.
+            end_streams();
+        };
         let served =
             self.listener.serve(tower::service_fn(move |request| answer(front.clone(), request)), stopped).await;
         // Until here metrics show how the drain goes.
@@ -187,6 +189,41 @@ impl Server {
     }
 }
 
+/// The reference monitor over a store, with all modules loaded.
+pub(crate) async fn monitor_over(
+    store: Store,
+    settings: Settings,
+    about: sys_account::Settings,
+    in_process: Vec<Arc<dyn Module>>,
+    served: &[PathBuf],
+) -> anyhow::Result<Monitor> {
+    let monitor = Monitor::start(store.clone(), settings).await?;
+    let account = AccountModule::new(monitor.identity().clone(), monitor.audit().clone(), about)?;
+    let loaded = monitor.host().load(account.clone()).await?;
+    let directory = |name| loaded.tables().by_name(name).cloned().with_context(|| format!("no table of {name}"));
+    store.set_directory(directory(ORG)?, directory("sys.account.v1.Project")?)?;
+    for module in in_process {
+        monitor.host().load(module).await?;
+    }
+    for dir in served {
+        let contract = modules::read(dir)?;
+        monitor.load_served(contract).await.with_context(|| format!("module {}", dir.display()))?;
+    }
+    Ok(monitor)
+}
+
+/// Tells of modules that were served once and are not now: somebody may have forgotten to name them.
+async fn tell_unserved(store: &Store, monitor: &Monitor) -> anyhow::Result<()> {
+    for module in store.known_modules().await? {
+        if monitor.host().loaded(&module).is_none() {
+            tracing::warn!(
+                "{module} was served before, and no --module names its folder: what it stored stays, unserved"
+            );
+        }
+    }
+    Ok(())
+}
+
 /// Hands a request to the gate, with its source as the listener saw it.
 async fn answer(
     front: Front,
@@ -198,6 +235,9 @@ async fn answer(
     if let Some(arrival) = request.extensions().get::<sys_edge::Arrival>().copied() {
         request.extensions_mut().insert(Arrival(arrival.0));
     }
+    if request.extensions().get::<sys_edge::TurnedAway>().is_some() {
+        request.extensions_mut().insert(TurnedAway);
+    }
     front.oneshot(request).await
 }
 
@@ -206,16 +246,22 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> anyhow::Result<T> + 
     tokio::task::spawn_blocking(work).await?
 }
 
-async fn open_store(data_dir: &DataDir, unsealer: Unsealer, cache_bytes: usize) -> anyhow::Result<Store> {
+pub(crate) async fn open_store(data_dir: &DataDir, unsealer: Unsealer, cache_bytes: usize) -> anyhow::Result<Store> {
     let (keys, data) = (data_dir.keys(), data_dir.store());
     let entropy: Arc<dyn Entropy> = Arc::new(SystemEntropy::new());
     // First the data: its lock tells that no other server is here. Opening a file and stretching a passphrase take their time:
     // not on a thread that serves.
     let path = data.clone();
-    let engine =
-        blocking(move || Ok(RedbEngine::open(&path, RedbOptions { cache_bytes, ..RedbOptions::default() })?)).await?;
+    let engine = blocking(move || {
+        let options = RedbOptions { cache_bytes, ..RedbOptions::default() };
+        RedbEngine::open(&path, options).map_err(|error| match error {
+            EngineError::Io(_) => anyhow!(error).context(format!("{} does not open", path.display())),
+            other => other.into(),
+        })
+    })
+    .await?;
     // New keys would open nothing of what is there, and stand where the right ones belong.
-    let has_rows = engine.begin().await?.snapshot_version() != CommitVersion::default();
+    let has_rows = has_rows(&engine).await?;
     if has_rows && !keys.exists() {
         bail!("{} is missing, and {} is sealed under it: put back the newest copy", keys.display(), data.display());
     }
@@ -225,5 +271,29 @@ async fn open_store(data_dir: &DataDir, unsealer: Unsealer, cache_bytes: usize) 
         false => Ok(Keyring::create(&keys, &unsealer, for_keys)?),
     });
     let keyring = keyring.await?;
+    if !has_rows {
+        refuse_lost(data_dir, &keyring)?;
+    }
     Ok(Store::open(AnyEngine::Redb(engine), keyring, entropy).await?)
+}
+
+/// Whether anything was ever stored.
+pub(crate) async fn has_rows(engine: &RedbEngine) -> anyhow::Result<bool> {
+    Ok(engine.begin().await?.snapshot_version() != CommitVersion::default())
+}
+
+/// Refuses an empty store beside keys of data: whatever they sealed was lost or lies elsewhere, and a server that began anew
+/// here would look like one whose data is gone.
+pub(crate) fn refuse_lost(data_dir: &DataDir, keyring: &Keyring) -> anyhow::Result<()> {
+    // A first start that was cut off before its first commit has made the server's own keys and no other.
+    if keyring.spaces().len() > 1 {
+        let (keys, data) = (data_dir.keys(), data_dir.store());
+        bail!(
+            "{0} was missing or is empty, and {1} holds the keys of what was in it: put {0} back. Only to begin anew with \
+             nothing, move {1} away",
+            data.display(),
+            keys.display()
+        );
+    }
+    Ok(())
 }

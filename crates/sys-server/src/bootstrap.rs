@@ -4,8 +4,9 @@ use crate::Server;
 use anyhow::{Context, anyhow};
 use indicatif::{ProgressBar, ProgressStyle};
 use std::{
-    fs::{self, OpenOptions},
-    io::Write,
+    collections::HashSet,
+    fs::{self, File, OpenOptions},
+    io::{self, BufWriter, Write},
     os::unix::fs::OpenOptionsExt,
     path::Path,
 };
@@ -97,14 +98,61 @@ fn read(path: &Path) -> anyhow::Result<file::BootstrapFile> {
     })
 }
 
-/// Adds passwords to the operator's file.
+/// Adds passwords to the operator's file, in place of those of the same addresses: an import that failed after this has left
+/// passwords of accounts that do not exist.
 fn keep(path: &Path, drawn: &[(String, Zeroizing<String>)]) -> anyhow::Result<()> {
     if drawn.is_empty() {
         return Ok(());
     }
-    let mut file = OpenOptions::new().append(true).create(true).mode(0o600).open(path)?;
-    for (email, password) in drawn {
-        writeln!(file, "{email} {}", password.as_str())?;
+    let before = match fs::read_to_string(path) {
+        Ok(text) => Zeroizing::new(text),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Zeroizing::default(),
+        Err(error) => return Err(error).with_context(|| format!("{} cannot be read", path.display())),
+    };
+    let addresses: HashSet<&str> = drawn.iter().map(|(email, _)| email.as_str()).collect();
+    let new = path.with_extension("txt.new");
+    // What an earlier attempt left may be open to others, or lead elsewhere.
+    match fs::remove_file(&new) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error.into()),
+        _ => {}
     }
-    Ok(file.sync_all()?)
+    let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&new)?;
+    let mut lines = BufWriter::new(file);
+    for line in before.lines().filter(|line| !addresses.contains(line.split(' ').next().unwrap_or_default())) {
+        writeln!(lines, "{line}")?;
+    }
+    for (email, password) in drawn {
+        writeln!(lines, "{email} {}", password.as_str())?;
+    }
+    lines.into_inner()?.sync_all()?;
+    fs::rename(&new, path)?;
+    let folder = path.parent().context("a file lies in a folder")?;
+    Ok(File::open(folder)?.sync_all()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    #[test]
+    fn an_import_that_is_repeated_leaves_one_password_for_each_address() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("passwords.txt");
+        let drawn = |pairs: &[(&str, &str)]| -> Vec<(String, Zeroizing<String>)> {
+            pairs
+                .iter()
+                .map(|(email, password)| ((*email).to_owned(), Zeroizing::new((*password).to_owned())))
+                .collect()
+        };
+        keep(&path, &drawn(&[("a@example.org", "one"), ("b@example.org", "two")])).unwrap();
+        fs::write(path.with_extension("txt.new"), "what a crash left").unwrap();
+        keep(&path, &drawn(&[("b@example.org", "three"), ("c@example.org", "four")])).unwrap();
+        keep(&path, &[]).unwrap();
+        let text = fs::read_to_string(&path).unwrap();
+        assert_eq!(text, "a@example.org one\nb@example.org three\nc@example.org four\n");
+        assert_eq!(drawn_line(&path, "b@example.org"), Some(2));
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
 }

@@ -94,6 +94,25 @@ pub enum LogFormat {
 pub struct Limits {
     /// Connections open at once; further ones wait.
     pub connections: Option<NonZeroU32>,
+    /// Connections from one source: an IPv4 address, or the /64 of an IPv6 address. Further ones close at once.
+    pub connections_per_source: Option<NonZeroU32>,
+    /// Calls that one HTTP/2 connection may have under way.
+    pub streams_per_connection: Option<NonZeroU32>,
+    /// Seconds until a connection has sent the head of its first request, and an HTTP/1.1 connection that of each.
+    pub head_seconds: Option<NonZeroU32>,
+    /// Seconds that a connection may be open without a call under way.
+    pub idle_seconds: Option<NonZeroU32>,
+    /// The same while others wait for a place.
+    pub crowded_idle_seconds: Option<NonZeroU32>,
+    /// Seconds after which a connection is asked to begin anew.
+    pub age_seconds: Option<NonZeroU32>,
+    /// Seconds that a client may leave his answer unread, or take less of it in each than `least_bytes_per_second`.
+    pub stall_seconds: Option<NonZeroU32>,
+    /// Bytes of an answer that a client takes in a second, at least.
+    pub least_bytes_per_second: Option<NonZeroU32>,
+    /// Milliseconds that a call may have to wait until it is begun with; one that would wait longer is told at once to come
+    /// back.
+    pub longest_wait_milliseconds: Option<NonZeroU32>,
     /// Seconds that calls under way may take to finish once the server is asked to stop.
     pub drain_seconds: Option<NonZeroU32>,
 }
@@ -370,8 +389,22 @@ mod tests {
         assert_eq!(file.data_dir.as_deref(), Some(Path::new("/var/lib/sys")));
         assert_eq!(file.listen, Some(Loopback(([127, 0, 0, 1], 8443).into())));
         let (limits, rates) = (sys_edge::Limits::default(), sys_core::throttle::Rates::default());
-        assert_eq!(file.limits.connections.map(|many| many.get() as usize), Some(limits.connections));
-        assert_eq!(file.limits.drain_seconds.map(|many| many.get().into()), Some(limits.drain_timeout.as_secs()));
+        let shown = &file.limits;
+        for (shown, default) in [
+            (shown.connections, limits.connections as u64),
+            (shown.connections_per_source, limits.connections_per_source as u64),
+            (shown.streams_per_connection, limits.concurrent_streams.into()),
+            (shown.head_seconds, limits.header_timeout.as_secs()),
+            (shown.idle_seconds, limits.idle_timeout.as_secs()),
+            (shown.crowded_idle_seconds, limits.crowded_idle_timeout.as_secs()),
+            (shown.age_seconds, limits.connection_age.as_secs()),
+            (shown.stall_seconds, limits.stall_timeout.as_secs()),
+            (shown.least_bytes_per_second, limits.least_bytes_per_s),
+            (shown.longest_wait_milliseconds, u64::try_from(limits.longest_wait.as_millis()).unwrap()),
+            (shown.drain_seconds, limits.drain_timeout.as_secs()),
+        ] {
+            assert_eq!(shown.map(|shown| u64::from(shown.get())), Some(default), "{limits:?}");
+        }
         let rate = |rate: sys_core::throttle::Rate| Some(Rate { per_second: rate.per_second, burst: rate.burst });
         assert_eq!((file.rates.source, file.rates.account), (rate(rates.source), rate(rates.account)));
         assert_eq!(file.rates.sign_in_per_minute, Some(rates.sign_in_per_minute));

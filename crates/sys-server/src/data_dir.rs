@@ -3,7 +3,7 @@
 use anyhow::{Context, bail};
 use std::{
     fs,
-    os::unix::fs::{DirBuilderExt, PermissionsExt},
+    os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt},
     path::{Path, PathBuf},
 };
 
@@ -12,7 +12,7 @@ use std::{
 pub(crate) struct DataDir(PathBuf);
 
 impl DataDir {
-    /// Opens it, or makes it with mode 0700. One that others can read is refused.
+    /// Opens it, or makes it with mode 0700. One that others can read, or that is another user's, is refused.
     pub(crate) fn open(path: &Path) -> anyhow::Result<Self> {
         if !path.exists() {
             let mut builder = fs::DirBuilder::new();
@@ -26,6 +26,14 @@ impl DataDir {
         let mode = metadata.permissions().mode() & 0o777;
         if mode & 0o077 != 0 {
             bail!("{0} is open to others (mode {mode:o}); run `chmod 700 {0}`", path.display());
+        }
+        // Whoever runs with more rights than the owner would leave files here that the owner cannot open.
+        let (user, owner) = (rustix::process::geteuid().as_raw(), metadata.uid());
+        if user != owner {
+            let path = path.display();
+            bail!(
+                "{path} belongs to user {owner}, and this is user {user}: run as that one, or `chown -R {user} {path}`"
+            );
         }
         Ok(Self(path.to_owned()))
     }
@@ -58,5 +66,26 @@ impl DataDir {
     /// Passwords that were drawn for imported accounts.
     pub(crate) fn drawn_passwords(&self) -> PathBuf {
         self.0.join("passwords.txt")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_directory_is_for_its_owner_alone() {
+        let parent = tempfile::tempdir().unwrap();
+        let path = parent.path().join("a/b");
+        DataDir::open(&path).unwrap();
+        let metadata = fs::metadata(&path).unwrap();
+        assert_eq!(metadata.permissions().mode() & 0o777, 0o700);
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o750)).unwrap();
+        assert!(DataDir::open(&path).unwrap_err().to_string().contains("run `chmod 700"));
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o700)).unwrap();
+        // Only root may give a directory away.
+        if std::os::unix::fs::chown(&path, Some(metadata.uid() + 1), None).is_ok() {
+            assert!(DataDir::open(&path).unwrap_err().to_string().contains("belongs to user"));
+        }
     }
 }

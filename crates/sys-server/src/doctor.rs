@@ -10,7 +10,10 @@ mod output;
 pub use files::FileFinding;
 pub use output::{Output, render};
 
-use crate::data_dir::DataDir;
+use crate::{
+    assemble::{has_rows, refuse_lost},
+    data_dir::DataDir,
+};
 use anyhow::{Context, anyhow, bail};
 use std::{path::Path, sync::Arc};
 use sys_keys::{Entropy, Keyring, SystemEntropy, Unsealer};
@@ -71,6 +74,9 @@ pub async fn examine(
         Keyring::open(&keys, &unsealer, for_keys).with_context(|| format!("{} does not open", keys.display()))
     });
     let keyring = keyring.await??;
+    if !has_rows(&engine).await? {
+        refuse_lost(&dir, &keyring)?;
+    }
     files.extend(files::of_keys(&dir, &keyring));
     let sealers = keyring.sealers();
     let store = Store::open_to_check(AnyEngine::Redb(engine), keyring, entropy);

@@ -45,14 +45,13 @@ pub(crate) struct Doctor {
 
 /// Prints what is wrong with a data directory, or why that cannot be said.
 pub(crate) fn examine(options: Doctor) -> ExitCode {
-    look(options).unwrap_or_else(|error| {
+    crate::wait_for(look(options)).unwrap_or_else(|error| {
         // An answer to whoever typed the command. If nobody reads, nobody is told.
         let _ = writeln!(io::stderr(), "error: {error:#}");
         ExitCode::from(CANNOT_OPEN)
     })
 }
 
-#[tokio::main]
 async fn look(options: Doctor) -> anyhow::Result<ExitCode> {
     let mut last = Instant::now();
     let mut stderr = io::stderr();

@@ -10,6 +10,8 @@ use tracing_subscriber::{EnvFilter, Layer, filter::filter_fn, layer::SubscriberE
 
 /// What is logged where nobody says.
 const FILTER: &str = "warn,sys_server=info";
+/// In the place of a panic of the embedded engine, which checks nothing that it reads.
+const ENGINE: &str = "/redb-";
 /// How the names of our own crates begin.
 const OURS: &str = "sys_";
 
@@ -26,6 +28,12 @@ pub(crate) fn start(filter: Option<LogFilter>, format: LogFormat) {
     // The place alone: a panic's text may hold what somebody wrote.
     std::panic::set_hook(Box::new(|panic| {
         let place = panic.location().map(ToString::to_string).unwrap_or_default();
-        tracing::error!(place, "a task failed: this is a fault of the server");
+        match place.contains(ENGINE) {
+            true => tracing::error!(
+                place,
+                "the data file is damaged: stop the server, and ask `sys-server doctor` what is left"
+            ),
+            false => tracing::error!(place, "a task failed: this is a fault of the server"),
+        }
     }));
 }

@@ -1,15 +1,18 @@
 //! `sys-server`: parse, build, serve, drain. No algorithm lives here.
 
+mod bring_in;
 mod checks;
 mod examine;
 mod first_steps;
 mod logs;
 mod manual;
 mod options;
+mod private_memory;
 
 use anyhow::Context;
 use clap::Parser;
 use options::{Command, ConfigCommand, Options, Run, Settings};
+use private_memory::Swap;
 use std::{
     io::{self, Write},
     process::ExitCode,
@@ -17,13 +20,30 @@ use std::{
 use sys_server::{Server, config_file::ConfigFile};
 use tokio::signal::unix::{SignalKind, signal};
 
+/// signal(7): its number on the architectures that this runs on.
+const SIGXFSZ: i32 = 25;
+
 fn main() -> ExitCode {
-    let done = match Options::parse().command {
+    let command = Options::parse().command;
+    // Before a passphrase is asked for or a key is read.
+    let swap = match private_memory::keep() {
+        Ok(swap) => swap,
+        Err(error) => return refused(&error),
+    };
+    let done = match command {
         Command::Run(run) => match prepared(*run) {
-            Ok(settings) => return ended(serve(settings)),
+            Ok(settings) => {
+                if swap == Swap::Possible {
+                    tracing::info!(
+                        "memory may go to swap: allow it to be locked (LimitMEMLOCK=infinity), or encrypt the swap"
+                    );
+                }
+                return ended(wait_for(serve(settings)));
+            }
             Err(error) => Err(error),
         },
         Command::Doctor(doctor) => return examine::examine(doctor),
+        Command::Import(options) => wait_for(bring_in::bring_in(options)).and_then(print),
         Command::Config { command: ConfigCommand::Check { file } } => {
             checks::check(&file).and_then(|well| print(&well))
         }
@@ -34,12 +54,14 @@ fn main() -> ExitCode {
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            // Nothing is logged yet: this is an answer to whoever typed the command. If nobody reads, nobody is told.
-            let _ = writeln!(io::stderr(), "error: {error:#}");
-            ExitCode::FAILURE
-        }
+        Err(error) => refused(&error),
     }
+}
+
+/// Nothing is logged yet: this is an answer to whoever typed the command. If nobody reads, nobody is told.
+fn refused(error: &anyhow::Error) -> ExitCode {
+    let _ = writeln!(io::stderr(), "error: {error:#}");
+    ExitCode::FAILURE
 }
 
 /// Reads what was asked for, and starts the log.
@@ -67,9 +89,18 @@ fn ended(served: anyhow::Result<()>) -> ExitCode {
     }
 }
 
-#[tokio::main]
+/// Runs work to its end on threads for it.
+pub(crate) fn wait_for<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    // Else tokio would panic: the operating system has limits of its own.
+    let cannot = "cannot start: the limits of this process (`ulimit -a`) leave too few open files, threads or memory";
+    runtime.context(cannot)?.block_on(work)
+}
+
 async fn serve(settings: Settings) -> anyhow::Result<()> {
     let Settings { config, bootstrap, key_is_readable } = settings;
+    // Where a file may grow no further, writing fails, as on a full disk; else that would kill the process.
+    let _no_larger = signal(SignalKind::from_raw(SIGXFSZ)).context("cannot listen for SIGXFSZ")?;
     let mut stopped = Box::pin(stop()?);
     let started = async {
         let server = Server::start(config, Vec::new()).await?;

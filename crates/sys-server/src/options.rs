@@ -1,10 +1,19 @@
 //! The command line, and what it means together with a configuration file: a flag wins, then the file, then the default.
 
-use crate::examine::Doctor;
-use anyhow::Context;
+use crate::{bring_in::ImportOptions, examine::Doctor};
+use anyhow::{Context, bail};
 use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
-use std::{fs, net::SocketAddr, num::NonZeroU32, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    fs::{self, File},
+    io::Read,
+    net::SocketAddr,
+    num::NonZeroU32,
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 use sys_core::{
     clock::Clock,
     countries::Countries,
@@ -16,6 +25,7 @@ use sys_server::{
     Config, Mailing,
     config_file::{self, ConfigFile, LogFilter, LogFormat, Loopback},
 };
+use zeroize::Zeroizing;
 
 /// What the server listens on where nobody says.
 const LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 8443);
@@ -23,6 +33,8 @@ const LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Ad
 const MAIL_FROM: &str = "sys@localhost";
 /// The largest table of countries that is read; the whole internet's has some 30 MB.
 const MAX_COUNTRIES_BYTES: u64 = 256 << 20;
+/// The longest passphrase. Whatever is longer was named by mistake.
+const MAX_PASSPHRASE_BYTES: usize = 4_096;
 /// Megabytes of the store's cache where nobody says.
 const CACHE_MB: u32 = 256;
 
@@ -49,6 +61,9 @@ pub(crate) enum Command {
     /// Says what is wrong with a data directory that no server uses, and repairs its indexes. Ends with 0 if nothing is
     /// wrong, 1 if something is, 2 if it cannot be opened.
     Doctor(Doctor),
+
+    /// Brings many records into a data directory that no server uses, from files with one in each line.
+    Import(ImportOptions),
 
     /// Checks a configuration file, or prints the schema of one.
     Config {
@@ -92,11 +107,11 @@ pub(crate) struct Run {
     pub(crate) data_dir: Option<PathBuf>,
 
     /// What to listen on. Without TLS, loopback only. Default: 127.0.0.1:8443.
-    #[arg(long, value_name = "ADDRESS")]
+    #[arg(long, value_name = "ADDRESS", value_parser = address)]
     pub(crate) listen: Option<SocketAddr>,
 
     /// Answers metrics for Prometheus on this address, at /metrics. Loopback only; off by default.
-    #[arg(long, value_name = "ADDRESS")]
+    #[arg(long, value_name = "ADDRESS", value_parser = address)]
     pub(crate) metrics_listen: Option<SocketAddr>,
 
     /// Reads the passphrase of the master key from this file, without its last line break.
@@ -243,6 +258,12 @@ fn days(days: NonZeroU32) -> Duration {
     Duration::from_secs(u64::from(days.get()).saturating_mul(86_400))
 }
 
+fn address(text: &str) -> Result<SocketAddr, String> {
+    let unlike =
+        |_| "write an address and a port, such as 127.0.0.1:8443 or [::1]:8443; names are not looked up".to_owned();
+    text.parse().map_err(unlike)
+}
+
 fn log_filter(text: &str) -> Result<LogFilter, String> {
     LogFilter::try_from(text.to_owned())
 }
@@ -252,7 +273,7 @@ fn countries(file: Option<PathBuf>) -> anyhow::Result<Arc<Countries>> {
     let Some(file) = file else { return Ok(Arc::default()) };
     let about = || format!("{} is no table of countries", file.display());
     if fs::metadata(&file).with_context(about)?.len() > MAX_COUNTRIES_BYTES {
-        anyhow::bail!("{}: it has more than {MAX_COUNTRIES_BYTES} bytes", about());
+        bail!("{}: it has more than {MAX_COUNTRIES_BYTES} bytes", about());
     }
     let text = fs::read_to_string(&file).with_context(about)?;
     Ok(Arc::new(Countries::parse(&text).with_context(about)?))
@@ -263,22 +284,48 @@ pub(crate) fn unsealer(passphrase: Option<PathBuf>, danger: Option<PathBuf>) -> 
         return Ok(Unsealer::DangerKeyFile(file));
     }
     let file = passphrase.context("nothing opens the master key: write `passphrase_file: FILE`")?;
-    let mut bytes = fs::read(&file).with_context(|| format!("{} cannot be read", file.display()))?;
+    Ok(Unsealer::Passphrase(passphrase_in(&file)?))
+}
+
+fn passphrase_in(file: &Path) -> anyhow::Result<SecretBytes> {
+    let about = || format!("{} cannot be read", file.display());
+    let opened = File::open(file).with_context(about)?;
+    let metadata = opened.metadata().with_context(about)?;
+    // A group may read it: that is how service managers hand out credentials.
+    if metadata.is_file() && metadata.permissions().mode() & 0o007 != 0 {
+        bail!("{0} is open to everybody on this machine: run `chmod 600 {0}`", file.display());
+    }
+    // Whole from the start, so that no copy is left behind where it grew.
+    let mut bytes = Zeroizing::new(Vec::with_capacity(MAX_PASSPHRASE_BYTES + 1));
+    opened.take(MAX_PASSPHRASE_BYTES as u64 + 1).read_to_end(&mut bytes).with_context(about)?;
+    if bytes.len() > MAX_PASSPHRASE_BYTES {
+        bail!("{} has more than {MAX_PASSPHRASE_BYTES} bytes: it is no file with a passphrase", file.display());
+    }
     if bytes.ends_with(b"\n") {
         bytes.pop();
     }
-    Ok(Unsealer::Passphrase(SecretBytes::from(bytes)))
+    Ok(SecretBytes::from(bytes.to_vec()))
 }
 
 fn limits(file: &config_file::Limits) -> Limits {
-    let mut limits = Limits::default();
-    if let Some(connections) = file.connections.and_then(|many| usize::try_from(many.get()).ok()) {
-        limits.connections = connections;
+    let of = Limits::default();
+    let many = |many: Option<NonZeroU32>, of| many.and_then(|many| usize::try_from(many.get()).ok()).unwrap_or(of);
+    let seconds = |time: Option<NonZeroU32>, of| time.map_or(of, |time| Duration::from_secs(time.get().into()));
+    let milliseconds = |time: Option<NonZeroU32>, of| time.map_or(of, |time| Duration::from_millis(time.get().into()));
+    Limits {
+        connections: many(file.connections, of.connections),
+        connections_per_source: many(file.connections_per_source, of.connections_per_source),
+        concurrent_streams: file.streams_per_connection.map_or(of.concurrent_streams, NonZeroU32::get),
+        header_timeout: seconds(file.head_seconds, of.header_timeout),
+        idle_timeout: seconds(file.idle_seconds, of.idle_timeout),
+        crowded_idle_timeout: seconds(file.crowded_idle_seconds, of.crowded_idle_timeout),
+        connection_age: seconds(file.age_seconds, of.connection_age),
+        stall_timeout: seconds(file.stall_seconds, of.stall_timeout),
+        least_bytes_per_s: file.least_bytes_per_second.map_or(of.least_bytes_per_s, |bytes| bytes.get().into()),
+        longest_wait: milliseconds(file.longest_wait_milliseconds, of.longest_wait),
+        drain_timeout: seconds(file.drain_seconds, of.drain_timeout),
+        ..of
     }
-    if let Some(seconds) = file.drain_seconds {
-        limits.drain_timeout = Duration::from_secs(seconds.get().into());
-    }
-    limits
 }
 
 fn rates(file: &config_file::Rates) -> Rates {
@@ -294,7 +341,7 @@ fn rates(file: &config_file::Rates) -> Rates {
 mod tests {
     use super::*;
     use clap::CommandFactory;
-    use std::path::Path;
+    use std::{os::unix::fs::PermissionsExt, path::Path};
 
     /// The settings of a command line and the text of a file.
     fn settings(line: &str, yaml: &str) -> anyhow::Result<Settings> {
@@ -311,7 +358,8 @@ modules: [of-file]
 allow_org_create: true
 cache_mb: 1
 mail: {from: file@example.org, outbox_dir: mail-of-file}
-limits: {drain_seconds: 3}
+limits: {drain_seconds: 3, connections_per_source: 4, streams_per_connection: 5, head_seconds: 6, idle_seconds: 7,
+  crowded_idle_seconds: 8, age_seconds: 9, stall_seconds: 10, least_bytes_per_second: 11, longest_wait_milliseconds: 12}
 rates: {sign_in_per_minute: 4}
 ";
 
@@ -328,7 +376,16 @@ rates: {sign_in_per_minute: 4}
         assert!(matches!(config.mailing, Mailing::Directory(dir) if dir == Path::new("mail-of-file")));
         assert!(key_is_readable && config.allow_org_create);
         assert_eq!((config.cache_bytes, config.mail_from.as_str()), (1 << 20, "file@example.org"));
-        assert_eq!(config.limits.drain_timeout, Duration::from_secs(3));
+        let (limits, seconds) = (&config.limits, Duration::from_secs);
+        assert_eq!(
+            (limits.drain_timeout, limits.header_timeout, limits.idle_timeout),
+            (seconds(3), seconds(6), seconds(7))
+        );
+        assert_eq!((limits.connections_per_source, limits.concurrent_streams), (4, 5));
+        assert_eq!((limits.crowded_idle_timeout, limits.connection_age), (seconds(8), seconds(9)));
+        assert_eq!((limits.stall_timeout, limits.least_bytes_per_s), (seconds(10), 11));
+        assert_eq!(limits.longest_wait, Duration::from_millis(12));
+        assert_eq!(limits.connections, Limits::default().connections);
         assert_eq!(config.rates.sign_in_per_minute.get(), 4);
         assert_eq!(config.rates.source, Rates::default().source);
     }
@@ -352,6 +409,7 @@ rates: {sign_in_per_minute: 4}
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("passphrase");
         fs::write(&file, "of nobody\n").unwrap();
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
         let settings = settings(&format!("--passphrase-file {}", file.display()), FILE).unwrap();
         assert!(matches!(settings.config.unsealer, Unsealer::Passphrase(_)));
         assert!(!settings.key_is_readable);

@@ -95,7 +95,9 @@ impl<'a> Confined<'a> {
             Verb::Get => seen,
             Verb::Update if self.could_update(&stored) => seen,
             Verb::Delete => self.allows(Verb::Delete, &stored).ok_or(Refused::Denied { field: None })?,
-            Verb::Update | Verb::Create | Verb::List | Verb::Count => return Err(Refused::Denied { field: None }),
+            Verb::Update | Verb::Create | Verb::List | Verb::Count | Verb::Watch => {
+                return Err(Refused::Denied { field: None });
+            }
         };
         Ok(Permit {
             open: self.open.number(),
@@ -179,7 +181,7 @@ impl<'a> Confined<'a> {
     }
 
     pub(crate) fn allows(&self, verb: Verb, stored: &Stored) -> Option<GrantNo> {
-        self.table.rules.allows(verb, self.caller, stored.message(), stored.placement(), self.open.now())
+        self.table.rules.allows(verb, self.caller, stored.content(), stored.placement(), self.open.now())
     }
 
     /// What the caller sees of a record that he may see.
@@ -201,7 +203,7 @@ impl<'a> Confined<'a> {
     }
 
     pub(crate) fn hidden(&self, stored: &Stored) -> FieldSet {
-        self.table.rules.hidden_fields(self.caller, stored.message(), stored.placement(), self.open.now())
+        self.table.rules.hidden_fields(self.caller, stored.content(), stored.placement(), self.open.now())
     }
 
     fn keys(&mut self, id: RecordId) -> Result<Arc<SpaceKeys>, StoreError> {
@@ -240,8 +242,7 @@ impl<'a> Confined<'a> {
     /// Whether a change of the record could be allowed at all: whether some grant holds as long as nothing changes. A grant
     /// that asks for something of the result is judged with the result alone.
     fn could_update(&self, stored: &Stored) -> bool {
-        let (message, placement) = (stored.message(), stored.placement());
-        self.table.rules.could_update(self.caller, message, placement, self.open.now())
+        self.table.rules.could_update(self.caller, stored.content(), stored.placement(), self.open.now())
     }
 
     /// A message from a request without what only the server sets.

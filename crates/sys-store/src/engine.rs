@@ -11,12 +11,14 @@
 mod any;
 #[cfg(test)]
 pub(crate) mod fault;
+mod feed;
 pub mod memory;
 pub mod redb;
 #[cfg(test)]
 mod tests;
 
 pub use any::{AnyEngine, AnyTxn};
+pub use feed::Changes;
 
 use bytes::Bytes;
 use std::{collections::HashSet, future::Future, io, path::PathBuf, sync::Arc, time::Duration};
@@ -45,6 +47,12 @@ pub trait Engine: Send + Sync + 'static {
 
     /// Begins a transaction on the newest committed state: each commit that was acknowledged before this call is in it.
     fn begin(&self) -> impl Future<Output = Result<Self::Txn, EngineError>> + Send;
+
+    /// Hears of each commit from now on that makes a [`Write::Change`] with this prefix.
+    fn changes(&self, prefix: Bytes) -> Changes;
+
+    /// The prefixes of all changes that were committed since this was last asked.
+    fn written(&self) -> HashSet<Bytes>;
 }
 
 /// A transaction: reads of one snapshot, then one commit. Dropping it is its rollback.
@@ -74,6 +82,11 @@ pub trait Txn: Send + 'static {
     /// Once the engine has taken the writes over, the commit runs to its end even if this future is dropped; a future that is
     /// dropped earlier has committed nothing. On `Ok` the writes are durable and are in each snapshot that begins from now on.
     fn commit(self, writes: Vec<Write>) -> impl Future<Output = Result<CommitVersion, CommitError>> + Send;
+
+    /// Commits the writes if nothing at all has been committed since the snapshot, whatever was read. So neither reads nor
+    /// writes have the bounds of [`Txn::commit`], which are there for the sake of others: for whoever has the store to himself,
+    /// such as an import. All else is as for [`Txn::commit`].
+    fn commit_alone(self, writes: Vec<Write>) -> impl Future<Output = Result<CommitVersion, CommitError>> + Send;
 }
 
 /// The number of a commit. Each has its own, later ones have higher ones; an empty store is at version 0.
@@ -300,9 +313,27 @@ pub enum CommitError {
     Engine(#[from] EngineError),
 }
 
-/// Refuses writes that no engine takes, before any of them is handed over. Gives their size in bytes.
+/// The prefixes of a transaction's changes, each once if those of one prefix follow each other.
+fn change_prefixes(writes: &[Write]) -> Vec<Bytes> {
+    let prefixes = writes.iter().filter_map(|write| match write {
+        Write::Change { prefix, .. } => Some(prefix.clone()),
+        Write::Put { .. } | Write::Delete { .. } | Write::Append { .. } => None,
+    });
+    let mut prefixes: Vec<_> = prefixes.collect();
+    prefixes.dedup();
+    prefixes
+}
+
+/// Refuses writes that are too many for one transaction among others. Gives their size in bytes.
 fn check_writes(writes: &[Write]) -> Result<usize, EngineError> {
     at_most(Bounded::Writes, writes.len(), MAX_WRITES)?;
+    let total_bytes = check_each(writes)?;
+    at_most(Bounded::TransactionBytes, total_bytes, MAX_TRANSACTION_BYTES)?;
+    Ok(total_bytes)
+}
+
+/// Refuses writes that no engine takes, before any of them is handed over. Gives their size in bytes.
+fn check_each(writes: &[Write]) -> Result<usize, EngineError> {
     let mut total_bytes = 0;
     for write in writes {
         let (key_bytes, value_bytes) = match write {
@@ -321,7 +352,6 @@ fn check_writes(writes: &[Write]) -> Result<usize, EngineError> {
         at_most(Bounded::ValueBytes, value_bytes, MAX_VALUE_BYTES)?;
         total_bytes += key_bytes + value_bytes;
     }
-    at_most(Bounded::TransactionBytes, total_bytes, MAX_TRANSACTION_BYTES)?;
     check_logs(writes)?;
     Ok(total_bytes)
 }

@@ -4,9 +4,12 @@ use crate::{
     catalog::{ModuleRow, kind_of},
     header::{Header, Place, Purpose},
     key::{self, KeyPart},
+    note::{NOTE_WITHOUT_TIME_BYTES, Note},
     page::{self, Binding, Position},
     sealed, shape,
+    watch::Point,
 };
+use bytes::Bytes;
 use prost::Message;
 use sys_contract::{
     id::{AccountId, OrgTag, ProjectId},
@@ -39,6 +42,7 @@ pub fn key_begins(bytes: &[u8]) -> Option<Vec<u8>> {
         KeyPart::Ordered { index } => at.ordered(index).to_vec(),
         KeyPart::Scope { kind } => at.scopes(kind).to_vec(),
         KeyPart::Change { version } => key::join(at.changes(), &version.to_be_bytes()).to_vec(),
+        KeyPart::Pruned => at.pruned().to_vec(),
         KeyPart::Log { name, number } => key::join(at.log(name), &number.to_be_bytes()).to_vec(),
     })
 }
@@ -100,6 +104,30 @@ pub fn page_token(keys: &SpaceKeys, query: &Query<'_>, position: &[u8], entropy:
 /// The position of a token, if it is one of this query.
 pub fn open_page_token(keys: &SpaceKeys, query: &Query<'_>, token: &str) -> Option<Vec<u8>> {
     page::open(keys, place(Purpose::PageToken, &[]), &query.binding(), token).ok().map(|position| position.to_bytes())
+}
+
+/// A point of a resume token, read and written anew.
+pub fn point(bytes: &[u8]) -> Option<Vec<u8>> {
+    Point::from_bytes(bytes).map(Point::to_bytes)
+}
+
+/// The token of a point.
+pub fn resume_token(keys: &SpaceKeys, query: &Query<'_>, point: &[u8], entropy: &dyn Entropy) -> Option<String> {
+    let point = Point::from_bytes(point)?;
+    let place = place(Purpose::ResumeToken, &[]);
+    Some(page::seal_token(keys, place, &query.binding(), point.to_bytes(), entropy))
+}
+
+/// The point of a token, if it is one of this query.
+pub fn open_resume_token(keys: &SpaceKeys, query: &Query<'_>, token: &str) -> Option<Vec<u8>> {
+    let opened = page::open_token(keys, place(Purpose::ResumeToken, &[]), &query.binding(), token)?;
+    Point::from_bytes(&opened).map(Point::to_bytes)
+}
+
+/// A note of a change, read and written anew; none of one that has no time, as older stores have.
+pub fn note(bytes: &[u8]) -> Option<Vec<u8>> {
+    let bytes = Bytes::copy_from_slice(bytes);
+    Note::from_bytes(&bytes).filter(|_| bytes.len() > NOTE_WITHOUT_TIME_BYTES).map(|note| note.to_bytes().to_vec())
 }
 
 impl<'a> Query<'a> {

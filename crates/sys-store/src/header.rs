@@ -92,6 +92,8 @@ pub(crate) enum Purpose {
     LogContent,
     /// Where a list goes on.
     PageToken,
+    /// Up to where a watch has told what is new.
+    ResumeToken,
 }
 
 impl Purpose {
@@ -102,6 +104,7 @@ impl Purpose {
             Self::LogEntry => "log entry",
             Self::LogContent => "log content",
             Self::PageToken => "page token",
+            Self::ResumeToken => "resume token",
         }
     }
 }

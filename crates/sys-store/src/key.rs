@@ -35,6 +35,8 @@ enum Kind {
     Log = 5,
     /// `index 2 | value | uuid 16`: a record in the order of its values, which are readable.
     Ordered = 6,
+    /// Nothing: up to which commit the changes are gone.
+    Pruned = 7,
 }
 
 /// By what records are found through their scope fields. The numbers are on disk and never change.
@@ -106,6 +108,18 @@ impl TableSpace {
         self.head(Kind::Change, 0).into()
     }
 
+    /// What all keys of the table begin with.
+    pub(crate) fn table(&self) -> Bytes {
+        let mut key = self.head(Kind::Record, 0);
+        key.pop();
+        key.into()
+    }
+
+    /// The key of the row that says up to which commit the change rows are gone.
+    pub(crate) fn pruned(&self) -> Bytes {
+        self.head(Kind::Pruned, 0).into()
+    }
+
     /// The key of a system row.
     pub(crate) fn row(&self, name: &[u8]) -> Bytes {
         let mut key = self.head(Kind::Record, name.len());
@@ -157,6 +171,8 @@ pub(crate) enum KeyPart<'a> {
     Ordered { index: u16 },
     /// A change of a commit.
     Change { version: u64 },
+    /// Up to which commit the changes are gone.
+    Pruned,
     /// An entry of the log with this name.
     Log { name: &'a [u8], number: u64 },
 }
@@ -183,6 +199,7 @@ pub(crate) fn parse(key: &[u8]) -> Option<Parsed<'_>> {
         kind if kind == Kind::Change as u8 && rest.len() == 8 + 4 => {
             KeyPart::Change { version: u64::from_be_bytes(*rest.first_chunk()?) }
         }
+        kind if kind == Kind::Pruned as u8 && rest.is_empty() => KeyPart::Pruned,
         kind if kind == Kind::Log as u8 => {
             let (name, number) = rest.split_last_chunk()?;
             KeyPart::Log { name, number: u64::from_be_bytes(*number) }
@@ -265,6 +282,7 @@ mod tests {
         check(notes().scope(ScopeKind::Owner, Generation(8), &[5; 16]), &[&[3, 3, 0, 0, 0, 8], &[5; 16]]);
         check(notes().changes(), &[&[4]]);
         check(notes().log(b"x"), &[&[5], b"x"]);
+        check(notes().pruned(), &[&[7]]);
         let part = |key: Bytes| parse(&key).map(|parsed| format!("{:?}", parsed.part)).unwrap_or_default();
         assert_eq!(part(notes().token(6, Generation(8), &[1; 16])), "", "a row has a record's UUID behind its token");
         let row = join(notes().token(6, Generation(8), &[1; 16]), uuid.as_bytes());

@@ -12,6 +12,7 @@ use crate::{
     engine::Order,
     key::{TableSpace, record_id},
     page::{self, Binding, Position},
+    records::Stored,
     refused::{Refused, StoreError},
     sort::{Sort, SortKey},
     table::Table,
@@ -72,6 +73,8 @@ pub(crate) struct Query<'a> {
     filter: Option<Filter>,
     sort: Sort,
     pub(crate) page_size: usize,
+    /// What is walked must hold each record that may come to match in time, not those alone that match now.
+    lasting: bool,
 }
 
 impl<'a> Query<'a> {
@@ -89,7 +92,20 @@ impl<'a> Query<'a> {
         };
         let (filter_text, order_by) = (request.filter.as_str(), request.order_by.as_str());
         let binding = Binding { account: caller.account(), org, project, filter: filter_text, order_by };
-        Ok(Self { binding, filter, sort: Sort::parse(table, order_by)?, page_size })
+        Ok(Self { binding, filter, sort: Sort::parse(table, order_by)?, page_size, lasting: false })
+    }
+
+    /// For those who keep the answer.
+    pub(crate) fn parse_lasting(table: &Table, caller: &Caller, request: &'a ListRequest) -> Result<Self, Refused> {
+        Ok(Self { lasting: true, ..Self::parse(table, caller, request)? })
+    }
+
+    pub(crate) fn binding(&self) -> &Binding<'a> {
+        &self.binding
+    }
+
+    pub(crate) fn filter(&self) -> Option<&Filter> {
+        self.filter.as_ref()
     }
 
     /// The tablespace in which the records are.
@@ -182,7 +198,7 @@ impl Confined<'_> {
 
     /// The keys of the tablespace that is listed; none if nothing was ever written there, and whether there is such an org
     /// does not show.
-    async fn keys_to_list(&mut self, at: TableSpace) -> Result<Option<Arc<SpaceKeys>>, StoreError> {
+    pub(crate) async fn keys_to_list(&mut self, at: TableSpace) -> Result<Option<Arc<SpaceKeys>>, StoreError> {
         self.open.check_current(self.table).await?;
         let keys = self.open.keys(at.space)?;
         if keys.is_none() {
@@ -195,7 +211,8 @@ impl Confined<'_> {
         self.table.rules.plan(self.caller, query.binding.org, query.binding.project, self.open.now())
     }
 
-    async fn candidates(
+    /// What the rules and the filter propose.
+    pub(crate) async fn candidates(
         &mut self,
         query: &Query<'_>,
         keys: &SpaceKeys,
@@ -203,7 +220,8 @@ impl Confined<'_> {
     ) -> Result<Candidates, StoreError> {
         let (plan, at) = (self.plan(query), self.table.at(query.home()));
         let mut listed = None;
-        if let Some(filter) = query.filter.as_ref().filter(|_| plan.covers_all()) {
+        let is_fit = |filter: &&Filter| plan.covers_all() && !(query.lasting && filter.names_now());
+        if let Some(filter) = query.filter.as_ref().filter(is_fit) {
             for range in filter.range_tests(self.open.now()) {
                 if listed.is_none() {
                     listed = ids_within(self.open, self.table, at, &range).await?;
@@ -327,22 +345,35 @@ impl Confined<'_> {
 
     /// What the caller sees of a candidate, if it belongs to the answer.
     pub(crate) async fn judge(&mut self, query: &Query<'_>, candidate: Candidate) -> Result<Option<View>, Refused> {
+        let stored = self.open_candidate(query, candidate).await?;
+        Ok(self.seen(query, stored))
+    }
+
+    pub(crate) async fn open_candidate(
+        &mut self,
+        query: &Query<'_>,
+        candidate: Candidate,
+    ) -> Result<Stored, StoreError> {
         let id = record_id(self.table.at(query.home()).space, candidate.uuid);
-        let stored = match candidate.stored {
-            Some(sealed) => self.open.open_record(self.table, id, sealed)?,
+        match candidate.stored {
+            Some(sealed) => self.open.open_record(self.table, id, sealed),
             None => {
                 let dangling = || StoreError::Dangling { table: self.table.record.table.clone(), id };
-                self.open.record(self.table, id).await?.ok_or_else(dangling)?
+                self.open.record(self.table, id).await?.ok_or_else(dangling)
             }
-        };
+        }
+    }
+
+    /// What the caller sees of a record, if it belongs to the answer.
+    pub(crate) fn seen(&self, query: &Query<'_>, stored: Stored) -> Option<View> {
         let Binding { org, project, .. } = query.binding;
         if !self.table.rules.is_within(stored.placement(), org, project) || self.allows(Verb::Get, &stored).is_none() {
-            return Ok(None);
+            return None;
         }
         let hidden = self.hidden(&stored);
         let view = View::redacted(self.table, stored, &hidden);
-        let matches = |filter: &Filter| filter.matches(view.message(), &hidden, self.open.now());
-        Ok(query.filter.as_ref().is_none_or(matches).then_some(view))
+        let matches = |filter: &Filter| filter.matches(view.content(), &hidden, self.open.now());
+        query.filter.as_ref().is_none_or(matches).then_some(view)
     }
 
     fn with_etags(&self, views: Vec<View>, keys: &Arc<SpaceKeys>) -> Vec<View> {

@@ -19,6 +19,7 @@ use bytes::Bytes;
 use prost::Message;
 use std::sync::Arc;
 use sys_contract::model::{Contract, Record};
+use sys_keys::{TOKEN_BYTES, length_prefixed};
 use sys_policy::{Now, Rules};
 
 /// What the names of module rows begin with.
@@ -51,29 +52,42 @@ impl Store {
     /// Loads a contract: afterwards its tables can be used, and those of an older load of the same module no longer where
     /// their indexes differ from this one's.
     pub async fn load(&self, contract: Arc<Contract>, rules: Arc<Rules>) -> Result<Arc<Tables>, LoadError> {
+        let hash = self.hash_of(&contract)?;
         let begun = self.change_module(&contract, Step::Begin).await?;
-        if let Err(error) = self.build_indexes(&contract, &rules, &begun).await {
+        if let Err(error) = self.build_indexes(&contract, &rules, hash, &begun).await {
             self.change_module(&contract, Step::GiveUp).await?;
             return Err(error);
         }
         let (_, settled) = self.change_module(&contract, Step::Settle).await?;
-        for table in tables(&contract, &rules, &begun)?.tables {
+        for table in tables(&contract, &rules, hash, &begun)?.tables {
             let row = settled.table(&table.record.table);
             for index in row.into_iter().flat_map(|row| row.indexes_in(IndexState::Dropping)) {
                 build::purge(self, &table, index.number).await?;
             }
         }
         let purged = self.change_module(&contract, Step::Purge).await?;
-        tables(&contract, &rules, &purged).map(Arc::new)
+        let loaded = tables(&contract, &rules, hash, &purged)?;
+        self.note_contract(&contract.module, hash);
+        Ok(Arc::new(loaded))
+    }
+
+    /// What tells a contract from every other, and this server from one that may read it in another way.
+    fn hash_of(&self, contract: &Contract) -> Result<[u8; TOKEN_BYTES], StoreError> {
+        let files = contract.files.iter().filter_map(|file| contract.pool.get_file_by_name(file));
+        let mut parts: Vec<Vec<u8>> = files.map(|file| file.encode_to_vec()).collect();
+        parts.push(env!("CARGO_PKG_VERSION").into());
+        let parts: Vec<&[u8]> = parts.iter().map(Vec::as_slice).collect();
+        Ok(self.system_keys()?.newest().etag(&length_prefixed(&parts)))
     }
 
     async fn build_indexes(
         &self,
         contract: &Arc<Contract>,
         rules: &Arc<Rules>,
+        hash: [u8; TOKEN_BYTES],
         begun: &(Bytes, ModuleRow),
     ) -> Result<(), LoadError> {
-        for table in tables(contract, rules, begun)?.tables {
+        for table in tables(contract, rules, hash, begun)?.tables {
             let row = begun.1.table(&table.record.table);
             for index in row.into_iter().flat_map(|row| row.indexes_in(IndexState::Building)) {
                 build::build(self, &table, index.number).await?;
@@ -92,6 +106,9 @@ impl Store {
                 Some((_, row)) => row.clone(),
                 None => ModuleRow::new(open.next_module_number(contract).await?),
             };
+            if step == Step::Begin && kept == Kept::Otherwise {
+                open.refuse_owned(contract).await?;
+            }
             let next = match step {
                 Step::Begin => row.begun(contract)?,
                 Step::GiveUp => row.given_up(),
@@ -115,7 +132,21 @@ impl Store {
     }
 }
 
+impl Store {
+    /// The modules that have been loaded at any time, loaded now or not.
+    pub async fn known_modules(&self) -> Result<Vec<String>, StoreError> {
+        self.begin(Now { unix_s: 0, nanos: 0 }).await?.module_names().await
+    }
+}
+
 impl Open {
+    /// The modules that have a row.
+    pub(crate) async fn module_names(&mut self) -> Result<Vec<String>, StoreError> {
+        let rows = self.rows(SystemKind::Catalog, MODULE_PREFIX, None, MAX_MODULES).await?;
+        let names = rows.iter().filter_map(|(name, _)| name.strip_prefix(MODULE_PREFIX));
+        Ok(names.map(|name| String::from_utf8_lossy(name).into_owned()).collect())
+    }
+
     /// A module's row, sealed and open.
     pub(crate) async fn module_row(&mut self, module: &str) -> Result<Option<(Bytes, ModuleRow)>, StoreError> {
         let Some(sealed) = self.value(&module_key(module)).await? else { return Ok(None) };
@@ -141,7 +172,12 @@ fn row_name(module: &str) -> Vec<u8> {
 }
 
 /// The tables of a contract under the numbers of a row. Indexes that are being built are among theirs: they are written.
-fn tables(contract: &Arc<Contract>, rules: &Arc<Rules>, loaded: &(Bytes, ModuleRow)) -> Result<Tables, LoadError> {
+fn tables(
+    contract: &Arc<Contract>,
+    rules: &Arc<Rules>,
+    hash: [u8; TOKEN_BYTES],
+    loaded: &(Bytes, ModuleRow),
+) -> Result<Tables, LoadError> {
     let (sealed, row) = loaded;
     let mut tables = Vec::with_capacity(contract.records.len());
     for (at, record) in contract.records.iter().enumerate() {
@@ -153,7 +189,7 @@ fn tables(contract: &Arc<Contract>, rules: &Arc<Rules>, loaded: &(Bytes, ModuleR
             record.clone(),
             rules.record(at).clone(),
             indexes(record, of_table)?,
-            sealed.clone(),
+            (sealed.clone(), hash),
         )));
     }
     Ok(Tables { contract: contract.clone(), rules: rules.clone(), tables })

@@ -7,6 +7,7 @@
 use crate::{
     confined::Confined,
     engine::{AnyTxn, CommitError, CommitVersion, EngineError, KeyRange, MAX_RANGE_ROWS, Order, Txn, Write, key_after},
+    note::{ChangeOp, Note},
     refused::StoreError,
     store::Store,
     table::Table,
@@ -37,8 +38,9 @@ pub struct Open {
     txn: AnyTxn,
     writes: BTreeMap<Bytes, Pending>,
     appends: Vec<(Bytes, Bytes)>,
-    /// For each record written, what was done last, by its table's change prefix and its id.
-    changes: BTreeMap<(Bytes, RecordId), ChangeOp>,
+    /// For each record written, what was done last and what stood there before all of it, by its table's change prefix and
+    /// its id.
+    changes: BTreeMap<(Bytes, RecordId), (ChangeOp, Option<Bytes>)>,
     /// Asked of the key ring once, so that a transaction sees one set of generations.
     spaces: BTreeMap<SpaceId, Option<Arc<SpaceKeys>>>,
     /// Modules whose row of the catalog has been found to be the one they were loaded under.
@@ -50,16 +52,6 @@ pub struct Open {
 struct Pending {
     value: Option<Bytes>,
     stamp: Option<usize>,
-}
-
-/// What a change row says was done. The numbers are on disk.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[repr(u8)]
-pub(crate) enum ChangeOp {
-    /// Created or updated.
-    Put = 1,
-    /// Deleted.
-    Delete = 2,
 }
 
 impl Open {
@@ -110,6 +102,18 @@ impl Open {
 
     /// Commits. On [`CommitError::Conflict`] nothing was written, and the whole call may run again.
     pub async fn commit(self) -> Result<CommitVersion, CommitError> {
+        let (txn, writes) = self.into_writes();
+        txn.commit(writes).await
+    }
+
+    /// Commits as whoever has the store to himself: see [`Txn::commit_alone`].
+    pub(crate) async fn commit_alone(self) -> Result<CommitVersion, CommitError> {
+        let (txn, writes) = self.into_writes();
+        txn.commit_alone(writes).await
+    }
+
+    /// The writes in the order of their keys.
+    fn into_writes(self) -> (AnyTxn, Vec<Write>) {
         let mut writes: Vec<Write> = Vec::with_capacity(self.writes.len() + self.appends.len() + self.changes.len());
         for (key, Pending { value, stamp }) in self.writes {
             writes.push(match value {
@@ -118,13 +122,17 @@ impl Open {
             });
         }
         writes.extend(self.appends.into_iter().map(|(log, value)| Write::Append { log, value }));
-        for (number, ((prefix, id), op)) in (0_u32..).zip(self.changes) {
-            let mut value = id.uuid.as_bytes().to_vec();
-            value.push(op as u8);
+        for (number, ((prefix, id), (op, before))) in (0_u32..).zip(self.changes) {
+            let note = Note { uuid: id.uuid, op, unix_s: self.now.unix_s, before };
             let suffix = Bytes::copy_from_slice(&number.to_be_bytes());
-            writes.push(Write::Change { prefix, suffix, value: value.into() });
+            writes.push(Write::Change { prefix, suffix, value: note.to_bytes() });
         }
-        self.txn.commit(writes).await
+        (self.txn, writes)
+    }
+
+    /// How many rows it writes at the commit.
+    pub(crate) fn write_count(&self) -> usize {
+        self.writes.len() + self.appends.len() + self.changes.len()
     }
 
     /// Tells this transaction apart from others of the process.
@@ -203,9 +211,11 @@ impl Open {
         self.appends.push((log, value));
     }
 
-    /// Leaves a change row for a record.
-    pub(crate) fn changed(&mut self, table: &Table, id: RecordId, op: ChangeOp) {
-        self.changes.insert((table.at(id.org).changes(), id), op);
+    /// Leaves a note of a change of a record, of which these were the sealed bytes before it.
+    pub(crate) fn changed(&mut self, table: &Table, id: RecordId, op: ChangeOp, before: Option<&Bytes>) {
+        // Of several changes in one transaction the first has seen what was committed.
+        let first = || (op, before.cloned());
+        self.changes.entry((table.at(id.org).changes(), id)).or_insert_with(first).0 = op;
     }
 
     /// The keys of a tablespace; none if nothing was ever written there.

@@ -57,13 +57,24 @@ pub(crate) fn seal(
     position: &Position,
     entropy: &dyn Entropy,
 ) -> String {
+    seal_token(keys, place, binding, position.to_bytes(), entropy)
+}
+
+/// A token for one purpose, that of its place, and one caller and query.
+pub(crate) fn seal_token(
+    keys: &SpaceKeys,
+    place: Place<'_>,
+    binding: &Binding<'_>,
+    plaintext: Vec<u8>,
+    entropy: &dyn Entropy,
+) -> String {
     let newest = keys.newest();
     let mut nonce = [0; NONCE_BYTES];
     entropy.fill(&mut nonce);
     let header =
         Header { format: Format::V1, generation: newest.generation(), version: CommitVersion::default(), nonce };
     let data = Place { key: &binding.bytes(), ..place }.additional_data(header.format, header.generation);
-    let sealed = newest.seal_page_token(&data, nonce, position.to_bytes());
+    let sealed = newest.seal_page_token(&data, nonce, plaintext);
     BASE64URL_NOPAD.encode(&header.before(&sealed))
 }
 
@@ -74,19 +85,24 @@ pub(crate) fn open(
     binding: &Binding<'_>,
     token: &str,
 ) -> Result<Position, Refused> {
+    let bytes = open_token(keys, place, binding, token).ok_or(Refused::PageToken)?;
+    Position::from_bytes(&bytes).ok_or(Refused::PageToken)
+}
+
+/// What was sealed in a token, if it is one of this place and binding.
+pub(crate) fn open_token(keys: &SpaceKeys, place: Place<'_>, binding: &Binding<'_>, token: &str) -> Option<Vec<u8>> {
     if token.len() > MAX_TOKEN_BYTES {
-        return Err(Refused::PageToken);
+        return None;
     }
-    let bytes = BASE64URL_NOPAD.decode(token.as_bytes()).map_err(|_| Refused::PageToken)?;
-    let (header, sealed) = Header::split(&bytes).map_err(|_| Refused::PageToken)?;
+    let bytes = BASE64URL_NOPAD.decode(token.as_bytes()).ok()?;
+    let (header, sealed) = Header::split(&bytes).ok()?;
     // Nothing seals this part of the header, so that it has one value only.
     if header.version != CommitVersion::default() {
-        return Err(Refused::PageToken);
+        return None;
     }
-    let generation = keys.generation(header.generation).ok_or(Refused::PageToken)?;
+    let generation = keys.generation(header.generation)?;
     let data = Place { key: &binding.bytes(), ..place }.additional_data(header.format, header.generation);
-    let bytes = generation.open_page_token(&data, header.nonce, sealed).map_err(|_| Refused::PageToken)?;
-    Position::from_bytes(&bytes).ok_or(Refused::PageToken)
+    generation.open_page_token(&data, header.nonce, sealed).ok()
 }
 
 impl Position {

@@ -4,12 +4,14 @@
 //! record goes through [`Open::put_record`], so that no row is ever forgotten.
 
 use crate::{
+    body::Body,
     candidates::Ground,
     cursor::{beginning, behind},
     engine::{CommitVersion, Order},
     header::VERSION_OFFSET,
     key::record_id,
-    open::{ChangeOp, Open},
+    note::ChangeOp,
+    open::Open,
     refused::{Refused, SealedError, StoreError},
     rows::{NotIndexable, rows_in, rows_of},
     sealed,
@@ -23,8 +25,8 @@ use sys_contract::{
     id::RecordId,
     model::{Home, Index, Within},
 };
-use sys_keys::{Generation, SpaceKeys};
-use sys_policy::{Placement, PlacementError, Span, TokenTest, TokenValue};
+use sys_keys::{Entropy, Generation, SpaceKeys};
+use sys_policy::{Content, Placement, PlacementError, Span, TokenTest, TokenValue};
 
 /// Longest record in bytes, before it is sealed. Well above the largest request, and far below what an engine takes, so that
 /// a page of records stays small against memory. What is larger is a file.
@@ -34,7 +36,7 @@ pub const MAX_RECORD_BYTES: usize = 1 << 20;
 #[derive(Debug, Clone)]
 pub struct Stored {
     id: RecordId,
-    message: DynamicMessage,
+    body: Body,
     placement: Placement,
     version: CommitVersion,
     generation: Generation,
@@ -49,12 +51,21 @@ impl Stored {
 
     /// All its fields, unknown ones included; `id` is set, `etag` is not.
     pub fn message(&self) -> &DynamicMessage {
-        &self.message
+        self.body.message()
     }
 
     /// The message alone.
     pub fn into_message(self) -> DynamicMessage {
-        self.message
+        self.body.into_message()
+    }
+
+    /// What rules are asked about.
+    pub(crate) fn content(&self) -> Content<'_> {
+        self.body.content()
+    }
+
+    pub(crate) fn into_body(self) -> Body {
+        self.body
     }
 
     /// Its scope.
@@ -91,13 +102,13 @@ impl Open {
         let at = table.at(id.org);
         let key = at.record(id.uuid);
         let keys = self.keys(at.space)?.ok_or_else(|| failed(SealedError::Generation(0)))?;
-        let opened = sealed::open(&keys, &table.place(at.space.org, &key), &sealed)?;
-        let mut message = DynamicMessage::decode(table.record.message.clone(), opened.plaintext.as_slice())
-            .map_err(|_| failed(SealedError::Message))?;
-        message.set_field(&table.record.id, Value::String(table.id_text(id)));
-        let placement = placement_of(table, &message)
+        let mut opened = sealed::open(&keys, &table.place(at.space.org, &key), &sealed)?;
+        let plaintext = std::mem::take(&mut *opened.plaintext);
+        let mut body = Body::read(table, plaintext).map_err(|_| failed(SealedError::Message))?;
+        body.set_text(&table.record.id, table.id_text(id));
+        let placement = placement_of(table, body.content())
             .map_err(|error| StoreError::Scope { table: table.record.table.clone(), what: error.to_string() })?;
-        Ok(Stored { id, message, placement, version: opened.version, generation: opened.generation, sealed })
+        Ok(Stored { id, body, placement, version: opened.version, generation: opened.generation, sealed })
     }
 
     /// Writes a record with all its rows: a new one, or the next state of `old`.
@@ -106,46 +117,33 @@ impl Open {
         table: &Table,
         old: Option<&Stored>,
         id: RecordId,
-        mut next: DynamicMessage,
+        next: DynamicMessage,
     ) -> Result<Stored, Refused> {
-        if next.descriptor() != table.record.message {
-            let (table, got) = (table.record.table.clone(), next.descriptor().full_name().to_owned());
-            return Err(StoreError::ForeignMessage { table, got }.into());
-        }
         self.check_current(table).await?;
-        next.set_field(&table.record.id, Value::String(table.id_text(id)));
-        if let Some(etag) = &table.record.etag {
-            next.clear_field(etag);
-        }
-        let placement = placement_of(table, &next).map_err(invalid_placement)?;
-        if placement.home != id.org || !table.may_hold(id) {
-            let what = "the record would leave its tablespace".to_owned();
-            return Err(StoreError::Scope { table: table.record.table.clone(), what }.into());
-        }
-        let at = table.at(id.org);
-        let keys = self.keys_or_create(at.space).await?;
-        let rows = rows_of(table, keys.newest(), id, &next, &placement).map_err(not_indexable)?;
-        self.check_unique(table, &keys, id, &next, &placement).await?;
+        let draft = Draft::of(table, id, next)?;
+        let keys = self.keys_or_create(table.at(id.org).space).await?;
+        let made = draft.made(table, &keys, self.store.entropy().as_ref())?;
+        self.put_made(table, &keys, old, made).await
+    }
+
+    /// Writes what was made of a draft, unless another record holds a value that it alone may have.
+    pub(crate) async fn put_made(
+        &mut self,
+        table: &Table,
+        keys: &SpaceKeys,
+        old: Option<&Stored>,
+        Made { stored, rows }: Made,
+    ) -> Result<Stored, Refused> {
+        self.check_unique(table, keys, stored.id, stored.message(), &stored.placement).await?;
         let old_rows = match old {
             Some(old) => self.old_rows(table, old)?,
             None => BTreeSet::new(),
         };
         old_rows.difference(&rows).for_each(|row| self.remove(row.clone()));
         rows.difference(&old_rows).for_each(|row| self.put(row.clone(), Bytes::new(), None));
-
-        let key = at.record(id.uuid);
-        let plaintext = without_id(table, &next).encode_to_vec();
-        if plaintext.len() > MAX_RECORD_BYTES {
-            // By how much would tell how long the fields are that the caller does not read.
-            let what = format!("it would have more than {MAX_RECORD_BYTES} bytes: make it shorter");
-            return Err(Refused::invalid(table.record.message.name(), what));
-        }
-        let place = table.place(at.space.org, &key);
-        let sealed = sealed::seal(&keys, &place, plaintext, self.store.entropy().as_ref());
-        self.put(key, sealed.clone(), Some(VERSION_OFFSET));
-        self.changed(table, id, ChangeOp::Put);
-        let (version, generation) = (CommitVersion::default(), keys.newest().generation());
-        Ok(Stored { id, message: next, placement, version, generation, sealed })
+        self.put(table.at(stored.id.org).record(stored.id.uuid), stored.sealed.clone(), Some(VERSION_OFFSET));
+        self.changed(table, stored.id, ChangeOp::Put, old.map(Stored::sealed));
+        Ok(stored)
     }
 
     /// Removes a record with all its rows.
@@ -155,7 +153,7 @@ impl Open {
             self.remove(row);
         }
         self.remove(table.at(old.id.org).record(old.id.uuid));
-        self.changed(table, old.id, ChangeOp::Delete);
+        self.changed(table, old.id, ChangeOp::Delete, Some(&old.sealed));
         Ok(())
     }
 
@@ -165,7 +163,7 @@ impl Open {
         let keys = self.keys(table.at(old.id.org).space)?;
         let keys = keys.as_ref().and_then(|keys| keys.generation(old.generation));
         let keys = keys.ok_or_else(|| failed(SealedError::Generation(old.generation.0)))?;
-        rows_of(table, keys, old.id, &old.message, &old.placement).map_err(|_| failed(SealedError::Message))
+        rows_of(table, keys, old.id, old.message(), &old.placement).map_err(|_| failed(SealedError::Message))
     }
 
     /// Refuses a record of which a UNIQUE field has a value that another one holds.
@@ -239,15 +237,66 @@ impl Open {
     ) -> Result<(), NotIndexable> {
         let at = table.at(stored.id.org);
         let Some(keys) = keys.generation(stored.generation) else { return Ok(()) };
-        for row in rows_in(at, index, keys, stored.id, &stored.message)? {
+        for row in rows_in(at, index, keys, stored.id, stored.message())? {
             self.put(row, Bytes::new(), None);
         }
         Ok(())
     }
 }
 
+/// A record that may stand under its id: it is of the table's type, and placed where its id says. Nothing was read for it.
+#[derive(Debug)]
+pub(crate) struct Draft {
+    pub(crate) id: RecordId,
+    pub(crate) message: DynamicMessage,
+    pub(crate) placement: Placement,
+}
+
+/// A draft sealed, with all rows that stand beside it.
+#[derive(Debug)]
+pub(crate) struct Made {
+    pub(crate) stored: Stored,
+    rows: BTreeSet<Bytes>,
+}
+
+impl Draft {
+    pub(crate) fn of(table: &Table, id: RecordId, mut message: DynamicMessage) -> Result<Self, Refused> {
+        if message.descriptor() != table.record.message {
+            let (table, got) = (table.record.table.clone(), message.descriptor().full_name().to_owned());
+            return Err(StoreError::ForeignMessage { table, got }.into());
+        }
+        message.set_field(&table.record.id, Value::String(table.id_text(id)));
+        if let Some(etag) = &table.record.etag {
+            message.clear_field(etag);
+        }
+        let placement = placement_of(table, &message).map_err(invalid_placement)?;
+        if placement.home != id.org || !table.may_hold(id) {
+            let what = "the record would leave its tablespace".to_owned();
+            return Err(StoreError::Scope { table: table.record.table.clone(), what }.into());
+        }
+        Ok(Self { id, message, placement })
+    }
+
+    /// The work of the processor, which needs the store no more.
+    pub(crate) fn made(self, table: &Table, keys: &SpaceKeys, entropy: &dyn Entropy) -> Result<Made, Refused> {
+        let Self { id, message, placement } = self;
+        let rows = rows_of(table, keys.newest(), id, &message, &placement).map_err(not_indexable)?;
+        let at = table.at(id.org);
+        let key = at.record(id.uuid);
+        let plaintext = without_id(table, &message).encode_to_vec();
+        if plaintext.len() > MAX_RECORD_BYTES {
+            // By how much would tell how long the fields are that the caller does not read.
+            let what = format!("it would have more than {MAX_RECORD_BYTES} bytes: make it shorter");
+            return Err(Refused::invalid(table.record.message.name(), what));
+        }
+        let sealed = sealed::seal(keys, &table.place(at.space.org, &key), plaintext, entropy);
+        let (version, generation) = (CommitVersion::default(), keys.newest().generation());
+        Ok(Made { stored: Stored { id, body: Body::Message(message), placement, version, generation, sealed }, rows })
+    }
+}
+
 /// The record's own scope, read from its scope fields.
-pub(crate) fn placement_of(table: &Table, message: &DynamicMessage) -> Result<Placement, PlacementError> {
+pub(crate) fn placement_of<'a>(table: &Table, message: impl Into<Content<'a>>) -> Result<Placement, PlacementError> {
     table.rules.placement(message)
 }
 

@@ -40,6 +40,9 @@ pub enum Refused {
     /// The page token is forged, of another server, caller or query, or under a key that is gone.
     #[error("the page token does not belong to this list: begin with the first page")]
     PageToken,
+    /// The resume token is forged, of another server, caller or request, or under a key that is gone.
+    #[error("the resume token does not belong to this watch: leave it out to begin anew")]
+    ResumeToken,
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -74,6 +77,12 @@ pub enum StoreError {
         /// The tablespace.
         space: SpaceId,
     },
+    /// The first row of the store does not open: the key file is of another store, or that row is damaged.
+    #[error(
+        "the key file is not the one that this store was made with, or the store is damaged: put back the two that belong \
+         together"
+    )]
+    OtherKeys,
     /// A transaction of the store itself could not be committed.
     #[error("the store's own transaction was not committed")]
     Commit(#[from] CommitError),
@@ -100,6 +109,12 @@ pub enum StoreError {
         table: String,
         /// The record.
         id: RecordId,
+    },
+    /// A note of a change cannot be read.
+    #[error("a note of a change of `{table}` cannot be read")]
+    Note {
+        /// The table.
+        table: String,
     },
     /// The contract was loaded anew while this call ran: run it again with the new one.
     #[error("module `{module}` was loaded anew meanwhile")]
@@ -169,6 +184,17 @@ pub enum LoadError {
     /// It does not fit the catalog.
     #[error(transparent)]
     Catalog(#[from] CatalogError),
+    /// A package of another module, whose records are stored under that one's name.
+    #[error(
+        "the package `{package}` belongs to the module `{module}`, under which the store keeps it: give the folder that name, \
+         or the package another"
+    )]
+    Owned {
+        /// The package.
+        package: String,
+        /// The module that brought it first.
+        module: String,
+    },
     /// A field was made UNIQUE, but stored records share a value.
     #[error("`{table}`.`{field}` cannot become UNIQUE: two stored records have the same value")]
     NotUnique {

@@ -1,9 +1,13 @@
 //! That a new record's org and project exist: looked up in the directory, in the transaction that makes the record, so that
 //! neither can go away meanwhile.
 
-use crate::{open::Open, refused::Refused, table::Table};
+use crate::{
+    open::Open,
+    refused::{Refused, StoreError},
+    table::Table,
+};
 use prost_reflect::{DynamicMessage, FieldDescriptor};
-use sys_contract::id::{OrgId, ProjectId};
+use sys_contract::id::{OrgId, OrgTag, ProjectId};
 use sys_policy::Placement;
 
 impl Open {
@@ -15,7 +19,6 @@ impl Open {
         new: &DynamicMessage,
         placement: &Placement,
     ) -> Result<(), Refused> {
-        let store = self.store.clone();
         // A record may be its own scope: an org's record is in the org that it makes.
         let given = |field: &Option<FieldDescriptor>| {
             let field = field.as_ref().filter(|field| **field != table.record.id && new.has_field(field))?;
@@ -24,17 +27,29 @@ impl Open {
         };
         if let Some((field, text)) = given(&table.record.org) {
             let org: OrgId = text.parse().map_err(|_| Refused::invalid(&field, "it is no org"))?;
-            if self.record(&store.directory()?.orgs, org.record()).await?.is_none() {
+            if !self.has_org(org).await? {
                 return Err(Refused::invalid(field, "there is no such org"));
             }
         }
         if let Some((field, text)) = given(&table.record.project) {
             let project: ProjectId = text.parse().map_err(|_| Refused::invalid(&field, "it is no project"))?;
-            let project = self.record(&store.directory()?.projects, project.record()).await?;
-            if project.is_none_or(|project| project.placement().org != placement.org) {
+            if !self.has_project(placement.org, project).await? {
                 return Err(Refused::invalid(field, "the org has no such project"));
             }
         }
         Ok(())
+    }
+
+    /// Whether the directory holds an org.
+    pub(crate) async fn has_org(&mut self, org: OrgId) -> Result<bool, StoreError> {
+        let store = self.store.clone();
+        Ok(self.record(&store.directory()?.orgs, org.record()).await?.is_some())
+    }
+
+    /// Whether the directory holds a project, and as this org's.
+    pub(crate) async fn has_project(&mut self, org: Option<OrgTag>, project: ProjectId) -> Result<bool, StoreError> {
+        let store = self.store.clone();
+        let project = self.record(&store.directory()?.projects, project.record()).await?;
+        Ok(project.is_some_and(|project| project.placement().org == org))
     }
 }

@@ -11,7 +11,7 @@ use crate::{
 use prost::Message;
 use prost_reflect::{DescriptorPool, FieldDescriptor, MessageDescriptor};
 use prost_types::FileDescriptorSet;
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 use sys_contract::{
     breaking_changes,
     model::{Contract, Home, Record},
@@ -74,6 +74,20 @@ impl Open {
         }
     }
 
+    /// Refuses packages that another module has brought before: they stay that one's, loaded or not. Else a folder that was
+    /// given another name would begin anew, with none of its records.
+    pub(crate) async fn refuse_owned(&mut self, contract: &Contract) -> Result<(), LoadError> {
+        let packages = ShapeRow::of(contract)?.packages();
+        for module in self.module_names().await?.into_iter().filter(|module| *module != contract.module) {
+            let Some(row) = self.row(SystemKind::Contract, module.as_bytes()).await? else { continue };
+            let kept = ShapeRow::decode(row.as_slice()).map_err(|error| unreadable(&error.to_string()))?;
+            if let Some(package) = packages.intersection(&kept.packages()).next() {
+                return Err(LoadError::Owned { package: package.clone(), module });
+            }
+        }
+        Ok(())
+    }
+
     /// The contract that a module was last loaded with, as far as it is kept: with neither rules nor methods nor indexes.
     pub(crate) async fn kept_contract(&mut self, module: &str) -> Result<Option<Contract>, StoreError> {
         let Some(row) = self.row(SystemKind::Contract, module.as_bytes()).await? else { return Ok(None) };
@@ -109,6 +123,13 @@ impl ShapeRow {
         };
         let records = contract.records.iter().map(record).collect();
         Ok(Self { descriptors: Some(descriptors), files: contract.files.clone(), records })
+    }
+
+    /// The packages of the module's own files.
+    fn packages(&self) -> BTreeSet<String> {
+        let files = self.descriptors.iter().flat_map(|descriptors| &descriptors.file);
+        let own = files.filter(|file| self.files.iter().any(|own| own == file.name()));
+        own.map(|file| file.package().to_owned()).collect()
     }
 
     /// A contract of this shape, with neither rules nor methods.

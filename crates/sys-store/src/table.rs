@@ -12,10 +12,11 @@ use bytes::Bytes;
 use prost_reflect::{DynamicMessage, FieldDescriptor};
 use std::{collections::BTreeSet, fmt, sync::Arc};
 use sys_contract::{
+    encoded::Shape,
     id::{IdError, OrgTag, RecordId},
     model::{Contract, Home, Index, Record},
 };
-use sys_keys::SpaceId;
+use sys_keys::{SpaceId, TOKEN_BYTES};
 use sys_policy::{RecordRules, Rules};
 
 /// The tables of one module's contract.
@@ -64,8 +65,12 @@ pub struct Table {
     pub(crate) indexes: Vec<TableIndex>,
     /// The fields of the record type, by number.
     pub(crate) fields: Vec<FieldDescriptor>,
+    /// What the bytes of a record look like.
+    pub(crate) shape: Shape,
     /// Whether any of them holds messages.
     pub(crate) nests: bool,
+    /// A hash of the contract's files: of two tables with the same one the rules are the same.
+    pub(crate) contract: [u8; TOKEN_BYTES],
     /// The module's row of the catalog as it was when this was loaded: whoever writes checks that it still stands there.
     pub(crate) catalog_row: Bytes,
 }
@@ -88,12 +93,14 @@ impl Table {
         record: Record,
         rules: Arc<RecordRules>,
         indexes: Vec<TableIndex>,
-        catalog_row: Bytes,
+        (catalog_row, contract): (Bytes, [u8; TOKEN_BYTES]),
     ) -> Self {
         let mut fields: Vec<_> = record.message.fields().collect();
         fields.sort_by_key(FieldDescriptor::number);
+        let shape = Shape::of(&record.message);
         let nests = fields.iter().any(|field| field.kind().as_message().is_some());
-        Self { module: module.to_owned(), module_number, number, record, rules, indexes, fields, nests, catalog_row }
+        let module = module.to_owned();
+        Self { module, module_number, number, record, rules, indexes, fields, shape, nests, contract, catalog_row }
     }
 
     /// The record type.

@@ -1,18 +1,17 @@
 //! What a caller sees of a record: its own redacted copy, and an etag over exactly that.
 
-use crate::{canonical::message_bytes, records::Stored, table::Table};
+use crate::{body::Body, records::Stored, table::Table};
 use data_encoding::BASE64URL_NOPAD;
 use prost_reflect::{DynamicMessage, Value};
 use sys_contract::id::RecordId;
-use sys_contract::unknown::{drop_unknown, drop_unknown_at_top};
 use sys_keys::{GenerationKeys, SpaceKeys};
-use sys_policy::FieldSet;
+use sys_policy::{Content, FieldSet};
 
 /// A record as one caller may see it.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone)]
 pub struct View {
     id: RecordId,
-    message: DynamicMessage,
+    body: Body,
 }
 
 impl View {
@@ -23,39 +22,41 @@ impl View {
 
     /// The record without what the caller may not read, with `id` and `etag` set.
     pub fn message(&self) -> &DynamicMessage {
-        &self.message
+        self.body.message()
     }
 
     /// The message alone.
     pub fn into_message(self) -> DynamicMessage {
-        self.message
+        self.body.into_message()
+    }
+
+    /// The message as it is sent: mostly it was never decoded.
+    pub fn into_bytes(self) -> Vec<u8> {
+        self.body.into_bytes()
+    }
+
+    /// What filters are asked about.
+    pub(crate) fn content(&self) -> Content<'_> {
+        self.body.content()
     }
 
     /// The record without hidden and unknown fields.
     pub(crate) fn redacted(table: &Table, stored: Stored, hidden: &FieldSet) -> Self {
-        let id = stored.id();
-        let mut message = stored.into_message();
-        if table.nests {
-            drop_unknown(&mut message);
-        } else {
-            drop_unknown_at_top(&mut message);
-        }
-        hidden.iter().for_each(|field| message.clear_field_by_number(field));
-        Self { id, message }
+        Self { id: stored.id(), body: stored.into_body().redacted(table, hidden) }
     }
 
     /// Nothing but the id: the answer to a write whose result its caller may not read.
     pub(crate) fn of_id(table: &Table, id: RecordId) -> Self {
         let mut message = table.empty_record();
         message.set_field(&table.record.id, Value::String(table.id_text(id)));
-        Self { id, message }
+        Self { id, body: Body::Message(message) }
     }
 
     /// The view with its etag in the record's `etag` field, where it has one.
     pub(crate) fn with_etag(mut self, table: &Table, keys: &SpaceKeys) -> Self {
         if let Some(field) = &table.record.etag {
             let etag = self.etag(table, keys.newest());
-            self.message.set_field(field, Value::String(etag));
+            self.body.set_text(field, etag);
         }
         self
     }
@@ -69,6 +70,12 @@ impl View {
     /// `MAC(etag key, canonical bytes of the view)`. Over the view and not the record, so that a change of what is hidden
     /// does not show; keyed, so that nobody tries values of hidden fields against it.
     fn etag(&self, table: &Table, keys: &GenerationKeys) -> String {
-        BASE64URL_NOPAD.encode(&keys.etag(&message_bytes(&self.message, &table.fields)))
+        BASE64URL_NOPAD.encode(&keys.etag(&self.body.canonical(table)))
+    }
+}
+
+impl PartialEq for View {
+    fn eq(&self, other: &Self) -> bool {
+        self.id == other.id && self.message() == other.message()
     }
 }

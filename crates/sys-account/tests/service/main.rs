@@ -9,6 +9,7 @@
     reason = "helpers of tests fail as tests do"
 )]
 
+mod address;
 mod harness;
 mod import;
 mod memberships;

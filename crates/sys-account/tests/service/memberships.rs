@@ -140,6 +140,10 @@ async fn fault_3_admins_manage_the_accounts_that_their_org_made_and_no_others() 
     let org = server.org(&ada, "Harbour").await;
     server.join(&ada, &bob, &org, "", "ADMIN").await;
     server.org(&eve, "Other").await;
+    let root = server.superadmin().await;
+    let domains = json!({"id": org, "domains": ["Example.ORG"]});
+    refused(server.call(Some(&ada), "OrgService/SetAccountDomains", domains.clone()).await, "permission_denied");
+    server.call(Some(&root), "OrgService/SetAccountDomains", domains).await.unwrap();
     let request = json!({"email": "carol@example.org", "displayName": "Carol", "managedByOrgId": org});
     refused(server.call(Some(&eve), "AccountService/CreateAccount", request.clone()).await, "not_found");
     let unmanaged = json!({"email": "x@example.org", "displayName": "X"});

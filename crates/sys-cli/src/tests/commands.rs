@@ -33,7 +33,7 @@ fn a_module_without_code_has_all_its_commands() {
     let command = command(&tree);
     command.clone().debug_assert();
     let verbs: Vec<&str> = find(&command, &["note"]).get_subcommands().map(Command::get_name).collect();
-    assert_eq!(verbs, ["count", "create", "delete", "get", "list", "update"]);
+    assert_eq!(verbs, ["count", "create", "delete", "get", "list", "update", "watch"]);
 }
 
 #[test]
@@ -43,7 +43,11 @@ fn flags_are_the_fields_that_a_caller_may_write() {
     assert_eq!(flags("create"), ["org-id", "project-id", "title", "published", "draft"]);
     assert_eq!(flags("get"), [""; 0]);
     assert_eq!(flags("count"), ["org-id", "project-id", "filter"]);
-    assert_eq!(flags("list"), ["org-id", "project-id", "filter", "order-by", "page-size", "page-token", "all"]);
+    assert_eq!(
+        flags("list"),
+        ["org-id", "project-id", "filter", "order-by", "page-size", "page-token", "all", "watch"]
+    );
+    assert_eq!(flags("watch"), ["org-id", "project-id", "filter", "resume-token"]);
     assert_eq!(flags("update"), ["title", "published", "draft", "etag", "clear"]);
     assert_eq!(flags("delete"), ["etag"]);
     for verb in ["get", "update", "delete"] {
@@ -128,7 +132,7 @@ fn nouns_verbs_flags_and_values_complete() {
     let tree = notes();
     assert_eq!(completed(&tree, "no"), ["note"]);
     assert_eq!(completed(&tree, "lo"), ["login", "logout"]);
-    assert_eq!(completed(&tree, "note "), ["count", "create", "delete", "get", "list", "update"]);
+    assert_eq!(completed(&tree, "note "), ["count", "create", "delete", "get", "list", "update", "watch"]);
     assert_eq!(completed(&tree, "note l"), ["list"]);
     assert_eq!(completed(&tree, "note create --p"), ["--project-id", "--published"]);
     assert_eq!(completed(&tree, "note --server http://a create --t"), ["--title"]);

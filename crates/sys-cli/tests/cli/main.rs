@@ -7,6 +7,7 @@
 )]
 
 mod audit;
+mod keychain;
 mod server;
 
 use serde_json::{Value as Json, json};
@@ -132,7 +133,8 @@ fn people_log_in_work_and_log_out() {
     assert_eq!(sys.run(&["note", "delete", "note_0"]).json(), json!({}));
     sys.run(&["note", "get", "note_0"]).fails(5, "NOT_FOUND");
 
-    assert_eq!(sys.run(&["whoami"]).json()["bindings"][0]["role"], json!("ADMIN"));
+    let who = sys.run(&["whoami"]).json();
+    assert_eq!((&who["bindings"][0]["role"], &who["session_kept_in"]), (&json!("ADMIN"), &json!("file")));
     let shown = sys.run(&["whoami", "--output", "table"]);
     assert!(shown.out.contains("role     ADMIN in org_1"), "{shown:?}");
     assert_eq!(sys.run(&["logout"]).exit, 0);
@@ -288,6 +290,16 @@ fn a_contract_is_checked_offline() {
     let refused = sys.run(&["check", bad.to_str().expect("UTF-8")]);
     refused.fails(3, "publisht");
     refused.fails(3, "instead: ");
+    let (bad, notes) = (bad.to_str().expect("UTF-8"), notes.to_str().expect("UTF-8"));
+    fs::write(bad, text.replace("{serve: DELETE}", "{serve: DELETE step_up: {}}")).expect("a file");
+    assert_eq!(sys.run(&["check", bad, "--against", notes]).exit, 0, "it asks for more than before");
+    let weaker = sys.run(&["check", notes, "--against", bad]);
+    weaker.fails(3, "`DeleteNote` needed a fresh password, and does not any more");
+    let accepted = sys.run(&["check", notes, "--against", bad, "--accept-weaker"]);
+    assert!(accepted.exit == 0 && accepted.err.starts_with("accepted: `DeleteNote` needed"), "{accepted:?}");
+    fs::write(bad, text.replace("table: \"notes\"", "table: \"papers\"")).expect("a file");
+    let moved = sys.run(&["check", bad, "--against", notes, "--accept-weaker"]);
+    moved.fails(3, "`Note` moved from table `notes` to `papers`");
 }
 
 /// What a shell offers for a line, by its own completion machinery where it can be driven without a terminal.
@@ -336,7 +348,7 @@ fn shells_complete_nouns_verbs_and_flags() {
             }
         };
         check("sys no", &["note"]);
-        check("sys note ", &["count", "create", "delete", "get", "list", "update"]);
+        check("sys note ", &["count", "create", "delete", "get", "list", "update", "watch"]);
         check("sys note create --p", &["--project-id", "--published"]);
         check(&format!("sys note --server {} li", server.url), &["list"]);
         check("sys logi", &["login"]);

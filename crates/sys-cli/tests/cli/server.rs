@@ -16,7 +16,7 @@ use std::{
 };
 use sys_client::{
     Code,
-    auth::{self, Binding, LoginRequest, SetupRequest, StepUpRequest, TokenPair, WhoAmI},
+    auth::{self, Binding, LoginRequest, RefreshRequest, SetupRequest, StepUpRequest, TokenPair, WhoAmI},
     descriptors::GET_DESCRIPTORS,
 };
 use sys_contract::{Origin, SourceFile};
@@ -41,6 +41,10 @@ struct Notes {
     log: Mutex<Option<Log>>,
     /// Whether somebody has shown his password again.
     proven: Mutex<bool>,
+    /// Which pair of tokens is the newest. A refresh token of another one ends all sessions.
+    pair: Mutex<usize>,
+    /// Whether access tokens end when they are issued.
+    short: Mutex<bool>,
 }
 
 /// A refusal: its code, the field at fault, what to do. Without a field, what to do is to show the password again.
@@ -57,6 +61,8 @@ impl Server {
             records: Mutex::default(),
             ended: Mutex::default(),
             proven: Mutex::default(),
+            pair: Mutex::default(),
+            short: Mutex::default(),
             log: Mutex::default(),
         });
         let runtime = tokio::runtime::Runtime::new().expect("a runtime");
@@ -77,6 +83,16 @@ impl Server {
         *self.notes.ended.lock().expect("no poison") = true;
     }
 
+    /// Lets each access token be good for one call.
+    pub(crate) fn shorten_tokens(&self) {
+        *self.notes.short.lock().expect("no poison") = true;
+    }
+
+    /// How often the tokens were refreshed.
+    pub(crate) fn refreshes(&self) -> usize {
+        *self.notes.pair.lock().expect("no poison")
+    }
+
     pub(crate) fn log(&self) -> MutexGuard<'_, Option<Log>> {
         self.notes.log.lock().expect("no poison")
     }
@@ -95,8 +111,9 @@ impl Notes {
         };
         let unknown = No(Code::Unauthenticated, None, None);
         match (path, password) {
-            (_, Some(password)) if password == "right" => Ok(tokens().encode_to_vec()),
-            (_, Some(_)) | (auth::REFRESH, _) => Err(unknown),
+            (_, Some(password)) if password == "right" => Ok(self.tokens().encode_to_vec()),
+            (_, Some(_)) => Err(unknown),
+            (auth::REFRESH, _) => self.refresh(message),
             (GET_DESCRIPTORS, _) => Ok(self.descriptors(known)),
             _ if !known => Err(unknown),
             (auth::WHO_AM_I, _) => Ok(who().encode_to_vec()),
@@ -109,6 +126,37 @@ impl Notes {
             }
             _ => self.note(path.rsplit('/').next().unwrap_or_default(), message),
         }
+    }
+
+    fn tokens(&self) -> TokenPair {
+        let pair = *self.pair.lock().expect("no poison");
+        let seconds = if *self.short.lock().expect("no poison") { 0 } else { 9_000_000_000 };
+        TokenPair {
+            access_token: named("access", pair),
+            refresh_token: named("refresh", pair),
+            access_expires_at: Some(prost_types::Timestamp { seconds, nanos: 0 }),
+            account_id: "account_1".into(),
+            session_id: "session_1".into(),
+        }
+    }
+
+    fn refresh(&self, message: &[u8]) -> Result<Vec<u8>, No> {
+        let given = RefreshRequest::decode(message).expect("a refresh").refresh_token;
+        let mut pair = self.pair.lock().expect("no poison");
+        let mut ended = self.ended.lock().expect("no poison");
+        *ended |= given != named("refresh", *pair);
+        if *ended {
+            return Err(No(Code::Unauthenticated, None, None));
+        }
+        *pair += 1;
+        drop(pair);
+        Ok(self.tokens().encode_to_vec())
+    }
+
+    /// An access token may be older than the newest: it is good until it ends.
+    fn knows(&self, token: Option<&HeaderValue>) -> bool {
+        let newest = *self.pair.lock().expect("no poison");
+        token.is_some_and(|token| (0..=newest).any(|pair| token == &format!("Bearer {}", named("access", pair))))
     }
 
     fn step_up(&self, message: &[u8]) -> Result<Vec<u8>, No> {
@@ -194,14 +242,9 @@ fn delete(records: &mut Vec<Json>, id: &Json, proven: bool) -> Result<Json, No> 
     Ok(json!({}))
 }
 
-fn tokens() -> TokenPair {
-    TokenPair {
-        access_token: "access".into(),
-        refresh_token: "refresh".into(),
-        access_expires_at: Some(prost_types::Timestamp { seconds: 9_000_000_000, nanos: 0 }),
-        account_id: "account_1".into(),
-        session_id: "session_1".into(),
-    }
+/// The token of a pair, such as `access`, then `access-1`.
+fn named(token: &str, pair: usize) -> String {
+    if pair == 0 { token.to_owned() } else { format!("{token}-{pair}") }
 }
 
 fn who() -> WhoAmI {
@@ -222,7 +265,7 @@ async fn serve(
     let answer = if refused {
         Err(No(Code::Unauthenticated, None, None))
     } else {
-        notes.answer(&path, token.is_some_and(|token| token == "Bearer access"), message)
+        notes.answer(&path, notes.knows(token.as_ref()), message)
     };
     let mut trailers = HeaderMap::new();
     let body = match answer {

@@ -111,6 +111,9 @@ impl Reading<'_> {
                 Ok(options::Verb::Count) => {
                     self.refuse("this grant names COUNT", "write GET: a count says what GET allows")
                 }
+                Ok(options::Verb::Watch) => {
+                    self.refuse("this grant names WATCH", "write GET: a watch shows what GET allows")
+                }
                 Ok(options::Verb::Unspecified) | Err(_) => {
                     self.refuse("this grant names a verb that does not exist", "write GET, CREATE, UPDATE or DELETE");
                 }
@@ -254,6 +257,6 @@ fn record_verb(verb: i32) -> Option<Verb> {
         options::Verb::Create => Some(Verb::Create),
         options::Verb::Update => Some(Verb::Update),
         options::Verb::Delete => Some(Verb::Delete),
-        options::Verb::Unspecified | options::Verb::List | options::Verb::Count => None,
+        options::Verb::Unspecified | options::Verb::List | options::Verb::Count | options::Verb::Watch => None,
     }
 }

@@ -8,7 +8,7 @@ use super::{
     shapes,
 };
 use crate::{
-    model::{Access, Grant, Home, Method, Rate, Serve, Service, StepUp, Target, Verb},
+    model::{Access, Flow, Grant, Home, Method, Rate, Serve, Service, StepUp, Target, Verb},
     names::{self, RESERVED_NOUNS},
     options::{self, path},
     problem::Place,
@@ -121,10 +121,7 @@ impl Reading<'_> {
         let method = self.method;
         let policy = self.reader.options.method(method);
         let policy = self.reader.decoded(policy, &self.place).unwrap_or_default();
-        if method.is_client_streaming() || method.is_server_streaming() {
-            let instead = "write a unary method until streams are supported";
-            self.refuse(format!("`{}` is a stream", method.name()), instead);
-        }
+        let flow = Flow::of(method);
         let option_place = self.at(&[path::METHOD_OPTIONS, path::METHOD]);
         let serve = match options::Verb::try_from(policy.serve) {
             Ok(options::Verb::Unspecified) => None,
@@ -134,8 +131,9 @@ impl Reading<'_> {
             Ok(options::Verb::Update) => Some(Verb::Update),
             Ok(options::Verb::Delete) => Some(Verb::Delete),
             Ok(options::Verb::Count) => Some(Verb::Count),
+            Ok(options::Verb::Watch) => Some(Verb::Watch),
             Err(_) => {
-                self.refuse("this is no verb to serve", "write GET, LIST, COUNT, CREATE, UPDATE or DELETE");
+                self.refuse("this is no verb to serve", "write GET, LIST, COUNT, WATCH, CREATE, UPDATE or DELETE");
                 None
             }
         };
@@ -143,6 +141,7 @@ impl Reading<'_> {
         let written = self.reader.decoded(written, &self.place);
         let max = bounded(self.reader, &option_place, REQUEST_BYTES, policy.max_request_bytes, bounds.request_bytes);
         let deadline = bounded(self.reader, &option_place, DEADLINE_MS, policy.deadline_ms, bounds.deadline_ms);
+        self.check_stream(&policy, flow);
         let (serve, handled) = match serve {
             Some(verb) => {
                 self.check_served(&policy, &written);
@@ -158,6 +157,7 @@ impl Reading<'_> {
             verb_name: names::verb(method.name(), noun),
             descriptor: method.clone(),
             comment: self.reader.compiled.places.comment(method.parent_file().name(), method.path()),
+            flow,
             serve,
             target: handled.target,
             reach: handled.reach,
@@ -179,6 +179,29 @@ impl Reading<'_> {
 
     fn at(&self, below: &[i32]) -> Place {
         self.reader.place(self.method.parent_file().name(), &[self.method.path(), below].concat())
+    }
+
+    /// What means nothing on a stream, or could not be kept there.
+    fn check_stream(&mut self, policy: &options::MethodPolicy, flow: Flow) {
+        let place = self.at(&[path::METHOD_OPTIONS, path::METHOD]);
+        let serve = options::Verb::try_from(policy.serve);
+        if serve == Ok(options::Verb::Watch) && flow != Flow::ServerStream {
+            let what = format!("`{}` serves WATCH and is {}", self.method.name(), flow.name());
+            let instead = "write one request and `returns (stream …)`: a watch goes on telling";
+            self.reader.refuse(&place, what, instead);
+        }
+        if flow == Flow::Unary {
+            return;
+        }
+        if !matches!(serve, Ok(options::Verb::Unspecified | options::Verb::Watch) | Err(_)) {
+            let what = format!("`{}` is a stream, which this verb does not serve", self.method.name());
+            let instead = "leave `stream` out, write `serve: WATCH` on `returns (stream …)`, or write a handler";
+            self.reader.refuse(&place, what, instead);
+        }
+        if policy.sign_in {
+            let instead = "sign in by a method of one request and one answer";
+            self.reader.refuse(&place, "`sign_in` on a stream: a sign-in is one event", instead);
+        }
     }
 
     /// A served method is judged by its record's grants and touches nothing else.
@@ -325,9 +348,9 @@ impl Reading<'_> {
                 "CREATE" => Some(Verb::Create),
                 "UPDATE" => Some(Verb::Update),
                 "DELETE" => Some(Verb::Delete),
-                "LIST" | "COUNT" => {
+                "LIST" | "COUNT" | "WATCH" => {
                     let what = format!("`{option}`: `{text}` names {verb}");
-                    self.reader.refuse(&place, what, "write GET: lists and counts show what GET allows");
+                    self.reader.refuse(&place, what, "write GET: lists, counts and watches show what GET allows");
                     None
                 }
                 _ => {
@@ -370,7 +393,7 @@ struct Handled {
 /// The verb that a grant must open for this one, as it is written.
 fn grant_verb(verb: Verb) -> &'static str {
     match verb {
-        Verb::Get | Verb::List | Verb::Count => "GET",
+        Verb::Get | Verb::List | Verb::Count | Verb::Watch => "GET",
         Verb::Create => "CREATE",
         Verb::Update => "UPDATE",
         Verb::Delete => "DELETE",

@@ -37,6 +37,7 @@ impl<'a> Reading<'a> {
             Verb::Get => self.get(),
             Verb::List => self.list(),
             Verb::Count => self.count(),
+            Verb::Watch => self.watch(),
             Verb::Create => self.create(),
             Verb::Update => self.update(),
             Verb::Delete => self.delete(),
@@ -184,6 +185,53 @@ impl<'a> Reading<'a> {
         self.nothing_else(&parts)?;
         complete?;
         Some((record, Shape::Count { org, project, filter, count: count? }))
+    }
+
+    /// Each message of the answer says what became of one record, so that its parts are there whatever it says.
+    fn watch(&mut self) -> Option<(usize, Shape)> {
+        let mut answer = Parts::of(self.method.output());
+        let is_message =
+            |field: &&FieldDescriptor| !field.is_list() && !field.is_map() && field.kind().as_message().is_some();
+        let mut records = answer.left.iter().filter(is_message);
+        let (Some(item), None) = (records.next().cloned(), records.next()) else {
+            let output = self.method.output();
+            let what = format!("`{}` does not hold one record", output.name());
+            let instead = "write `sys.policy.v1.WatchEvent event = 1; string id = 2; Note note = 3; \
+                           string resume_token = 4;`";
+            self.refuse_at(&output.parent_file(), output.path(), what, instead);
+            return None;
+        };
+        let item = answer.take(item.name())?;
+        let (record, served) = self.known(item.kind().as_message()?)?;
+        let event = self.event(&mut answer);
+        let id = self.required(&mut answer, "id", &Kind::String);
+        let next_resume_token = self.required(&mut answer, "resume_token", &Kind::String);
+        let complete = self.nothing_else(&answer);
+        let mut parts = Parts::of(self.method.input());
+        let resume_token = self.required(&mut parts, "resume_token", &Kind::String);
+        let [org, project, filter] = self.which(&mut parts, served)?;
+        self.nothing_else(&parts)?;
+        complete?;
+        let (event, id, resume_token) = (event?, id?, resume_token?);
+        let next_resume_token = next_resume_token?;
+        Some((record, Shape::Watch { org, project, filter, resume_token, event, id, item, next_resume_token }))
+    }
+
+    /// The field that says what happened: one enum for all contracts, so that clients need to know no other.
+    fn event(&mut self, parts: &mut Parts) -> Option<FieldDescriptor> {
+        let is_event = |field: &FieldDescriptor| {
+            let kind = field.kind();
+            let of = kind.as_enum();
+            !field.is_list() && of.is_some_and(|of| of.full_name() == "sys.policy.v1.WatchEvent")
+        };
+        let field = parts.take("event").filter(is_event);
+        if field.is_none() {
+            let output = self.method.output();
+            let what = format!("`{}` does not say what happened", output.name());
+            let instead = "add `sys.policy.v1.WatchEvent event = …`";
+            self.refuse_at(&output.parent_file(), output.path(), what, instead);
+        }
+        field
     }
 
     /// The fields that say which records are meant.

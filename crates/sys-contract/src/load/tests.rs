@@ -123,6 +123,7 @@ fn mod_notes_loads_as_the_example_less_its_handler() {
     let mut expected = verbs(&whole);
     assert_eq!(expected.pop(), Some(("publish".to_owned(), None)));
     expected.insert(3, ("count".to_owned(), Some(Verb::Count)));
+    expected.insert(4, ("watch".to_owned(), Some(Verb::Watch)));
     assert_eq!(verbs(&contract), expected);
     let grants = |contract: &Contract| -> Vec<_> {
         record(contract)

@@ -25,6 +25,8 @@ pub(crate) struct Known {
     pub(crate) claims: Claims,
     pub(crate) caller: Arc<Caller>,
     pub(crate) epoch: Epoch,
+    /// When the session ends by itself, which may be long after the token does.
+    pub(crate) session_ends_unix_s: i64,
 }
 
 /// SHA-256 of an access token: the token itself is not kept.

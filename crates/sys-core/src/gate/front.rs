@@ -1,8 +1,9 @@
 //! Everything up to `admit`, in front of the RPC library: no body is read for a caller whom the method refuses.
 
-use super::{Admitted, Gate, Identified, load, request};
+use super::{Admitted, Gate, Identified, Opening, load, request, too_much::TooMuch};
 use crate::{
     audit, describe,
+    host::LoadedMethod,
     metrics::{CameTo, UnderWay},
     refusal::{Reason, Refusal},
     wire::{GateDispatcher, no_such_method},
@@ -15,12 +16,14 @@ use http_body_util::{Either, Full};
 use std::{
     convert::Infallible,
     fmt,
+    future::ready,
     net::IpAddr,
     pin::{Pin, pin},
     sync::Arc,
     task::Poll,
     time::{Duration, Instant},
 };
+use sys_contract::model::Flow;
 use sys_policy::Caller;
 use tower::Service;
 
@@ -32,6 +35,14 @@ pub struct Source(pub IpAddr);
 /// extensions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Arrival(pub Instant);
+
+/// In the extensions of a request that the listener does not want to be served, since it came when there was more to do than can be
+/// done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TurnedAway;
+
+/// The path of questions for health, which are answered whatever else there is to do.
+pub const HEALTH_PATH: &str = "/grpc.health.v1.Health/Check";
 
 /// The keys that verify access tokens, for whoever wants to (RFC 7517).
 const JWKS_PATH: &str = "/.well-known/jwks.json";
@@ -48,6 +59,9 @@ const BEARER: &str = "bearer ";
 pub struct Front {
     gate: Arc<Gate>,
     rpc: ConnectRpcService<GateDispatcher>,
+    /// For the streams of modules, of which the gate itself keeps the time.
+    streams: ConnectRpcService<GateDispatcher>,
+    too_much: Arc<TooMuch>,
 }
 
 impl fmt::Debug for Front {
@@ -62,7 +76,8 @@ impl Front {
         let deadlines =
             DeadlinePolicy::new().with_max(MAX_CALL).with_default_timeout(MAX_CALL).with_enforce_on_streams(true);
         let rpc = ConnectRpcService::new(GateDispatcher(gate.clone())).with_deadline_policy(deadlines);
-        Self { gate, rpc }
+        let streams = ConnectRpcService::new(GateDispatcher(gate.clone()));
+        Self { gate, rpc, streams, too_much: Arc::new(TooMuch::new()) }
     }
 }
 
@@ -83,12 +98,20 @@ where
     }
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
-        let (gate, mut rpc) = (self.gate.clone(), self.rpc.clone());
+        if request.extensions().get::<TurnedAway>().is_some()
+            && request.uri().path() != HEALTH_PATH
+            && let Some(answer) = turn_away(&self.gate, &self.too_much, request.version(), request.headers())
+        {
+            return Box::pin(ready(Ok(answer)));
+        }
+        let Self { gate, mut rpc, mut streams, too_much } = self.clone();
         Box::pin(async move {
             let (mut head, body) = request.into_parts();
             let arrived = head.extensions.get::<Arrival>().map_or_else(Instant::now, |arrival| arrival.0);
             let response = match gate.let_in(&head, arrived).await {
                 Ok(LetIn::Call(admitted)) => call(&gate, &mut rpc, head, body, admitted, arrived).await?,
+                // In a box of its own: what few requests come to makes none of the others larger.
+                Ok(LetIn::Stream(opening)) => Box::pin(stream(&gate, &mut streams, head, body, opening)).await?,
                 Ok(LetIn::Description(identified)) if is_health(head.uri.path()) => {
                     match request::check_form(&head, describe::HEALTH_REQUEST_BYTES) {
                         Ok(()) => {
@@ -104,6 +127,11 @@ where
                 }
                 Ok(LetIn::Keys) => return Ok(jwks(gate.access.jwks())),
                 Err(refusal) => {
+                    if refusal.reason == Reason::Overloaded
+                        && let Some(answer) = turn_away(&gate, &too_much, head.version, &head.headers)
+                    {
+                        return Ok(answer);
+                    }
                     gate.totals.refused(&refusal);
                     refuse(refusal, &head, Some(body)).await
                 }
@@ -111,6 +139,16 @@ where
             Ok(with_status_at_its_end(response))
         })
     }
+}
+
+/// The answer to whoever is refused for the load alone. Before HTTP/2 the rest of his request would have to be read first.
+fn turn_away(gate: &Gate, too_much: &TooMuch, version: Version, headers: &HeaderMap) -> Option<Response<FrontBody>> {
+    if version < Version::HTTP_2 {
+        return None;
+    }
+    let answer = too_much.answer(headers)?;
+    gate.totals.refused(too_much.refusal());
+    Some(answer)
 }
 
 /// A call that was let in: its body, and its answer by the gate behind the RPC library.
@@ -158,6 +196,54 @@ where
     Ok(response)
 }
 
+/// A stream that was let in. The one request of a server stream is read here; the messages of others come through the RPC
+/// library as they are sent.
+async fn stream<B>(
+    gate: &Gate,
+    rpc: &mut ConnectRpcService<GateDispatcher>,
+    mut head: Parts,
+    body: B,
+    (opening, method, deadline): (Opening, Arc<LoadedMethod>, Option<Instant>),
+) -> Result<Response<ConnectRpcBody>, Infallible>
+where
+    B: Body<Data = Bytes> + Send + 'static,
+    B::Error: std::error::Error + Send + Sync + 'static,
+{
+    let most_bytes = usize::try_from(method.method().max_request_bytes).unwrap_or(usize::MAX);
+    let has_one_request = method.method().flow == Flow::ServerStream;
+    let refused = |refusal: Refusal| {
+        opening.take().into_iter().for_each(|opened| opened.refused(gate, &refusal));
+        refusal
+    };
+    if let Err(refusal) = request::check_form_of_stream(&head, has_one_request.then_some(most_bytes)) {
+        return Ok(refuse(refused(refusal), &head, Some(body)).await);
+    }
+    let form = head.headers.get(header::CONTENT_TYPE).cloned();
+    for kept_by_the_gate in request::TIMEOUTS {
+        head.headers.remove(kept_by_the_gate);
+    }
+    head.extensions.insert(opening.clone());
+    if !has_one_request {
+        // Whatever is wrong with what comes on it is found when it is read.
+        return rpc.call(Request::from_parts(head, opening.counted(body))).await;
+    }
+    let (mut unread, mut held) = (pin!(body), gate.load.hold());
+    let body = match request::read(unread.as_mut(), most_bytes, deadline, &mut held).await {
+        Ok(body) => body,
+        Err(refusal) => {
+            let left = Some(unread).filter(|_| refusal.reason != Reason::Deadline);
+            return Ok(refuse(refused(refusal), &head, left).await);
+        }
+    };
+    let response = rpc.call(Request::from_parts(head, Full::new(body))).await?;
+    let Some(opened) = opening.take() else { return Ok(response) };
+    // Nobody began it: the library refused the request.
+    let refusal = request::refused_by_library(&response, most_bytes);
+    opened.refused(gate, &refusal);
+    let headers = form.map(|form| (header::CONTENT_TYPE, form)).into_iter().collect();
+    Ok(ConnectError::from(refusal).into_http_response(&headers))
+}
+
 /// Answers a request that is refused, with what is left of its body.
 async fn refuse<B: Body<Data = Bytes>>(refusal: Refusal, head: &Parts, body: Option<B>) -> Response<ConnectRpcBody> {
     let response = request::answer(refusal, head);
@@ -181,6 +267,8 @@ fn with_status_at_its_end(mut response: Response<ConnectRpcBody>) -> Response<Fr
 enum LetIn {
     /// A method of a module.
     Call(Admitted),
+    /// A method of a module that streams, and until when its caller waits.
+    Stream((Opening, Arc<LoadedMethod>, Option<Instant>)),
     /// Reflection or health.
     Description(Identified),
     /// The keys that verify access tokens.
@@ -213,11 +301,11 @@ fn jwks(keys: String) -> Response<FrontBody> {
 
 impl Gate {
     /// `throttle source -> identify -> throttle account -> admit -> throttle method`.
-    async fn let_in(&self, head: &Parts, arrived: Instant) -> Result<LetIn, Refusal> {
+    async fn let_in(self: &Arc<Self>, head: &Parts, arrived: Instant) -> Result<LetIn, Refusal> {
         let source = head.extensions.get::<Source>().map(|source| source.0);
         if is_health(head.uri.path()) {
             // Whoever watches over the server must hear from it above all when there is much to do. It costs what a refusal does.
-            return Ok(LetIn::Description(Identified { caller: self.anonymous.clone(), epoch: None, source }));
+            return Ok(LetIn::Description(self.nobody(source)));
         }
         if let Some(source) = source {
             // Of these there may be as many as a network carries: they are counted.
@@ -226,7 +314,7 @@ impl Gate {
         let deadline = request::deadline(&head.headers, arrived);
         request::in_time(deadline)?;
         load::too_late(arrived)?;
-        if self.load.is_full() {
+        if head.extensions.get::<TurnedAway>().is_some() || self.load.is_full() {
             return Err(load::overloaded());
         }
         let path = head.uri.path();
@@ -242,13 +330,13 @@ impl Gate {
             self.note_refusal(None, caller, audit::leaf_of(path, caller, &self.clock.now()), refusal);
         };
         let identified = match bearer(&head.headers) {
-            None => Identified { caller: self.anonymous.clone(), epoch: None, source },
+            None => self.nobody(source),
             Some(token) => {
                 let known = self.identify(token).await.inspect_err(|refusal| note(&self.anonymous, refusal))?;
                 if let Some(account) = known.caller.account() {
                     self.throttle.account(account).inspect_err(|refusal| note(&known.caller, refusal))?;
                 }
-                Identified { caller: known.caller, epoch: Some(known.epoch), source }
+                Identified::known(known, source)
             }
         };
         let Some(method) = method else { return Ok(LetIn::Description(identified)) };
@@ -257,12 +345,23 @@ impl Gate {
             let throttled = self.throttle.method(rate, identified.caller.account(), source);
             throttled.inspect_err(|refusal| note(&identified.caller, refusal))?;
         }
-        Ok(LetIn::Call(Admitted { identified, method, came_to: CameTo::default(), deadline }))
+        let place = match method.method().flow {
+            Flow::Unary => None,
+            _ => {
+                let opened = self.streams.open(identified.caller.account(), source, self.clock.now().unix_s);
+                Some(opened.inspect_err(|refusal| note(&identified.caller, refusal))?)
+            }
+        };
+        let admitted = Admitted { identified, method: method.clone(), came_to: CameTo::default(), deadline };
+        Ok(match place {
+            None => LetIn::Call(admitted),
+            Some(place) => LetIn::Stream((Opening::new(self, admitted, place, arrived), method, deadline)),
+        })
     }
 }
 
 fn is_health(path: &str) -> bool {
-    path.strip_prefix('/').is_some_and(|path| path == describe::HEALTH_CHECK)
+    path == HEALTH_PATH
 }
 
 /// The token of a request, if it has one. A header that is there but is no bearer token, or one of several of which others

@@ -18,10 +18,10 @@ pub(super) const WAITING: usize = 512;
 /// The longest wait for a turn.
 const LONGEST_WAIT: Duration = Duration::from_secs(1);
 /// Bytes of a body that count for nothing: most requests have fewer.
-const SMALL_BODY_BYTES: usize = 4 * 1_024;
+pub(super) const SMALL_BODY_BYTES: usize = 4 * 1_024;
 /// The other bytes of all bodies that are held at the same time, from their arrival until their call ends. Who sends large
 /// bodies slowly, and many of them, uses these up, and nobody's small calls suffer for it.
-const BODY_BYTES: usize = 128 << 20;
+pub(super) const BODY_BYTES: usize = 128 << 20;
 /// The longest wait of a request until somebody begins with it. Short beside the time that callers wait for an answer: what is
 /// begun with must be answered while somebody waits for it.
 const LONGEST_QUEUE: Duration = Duration::from_millis(250);
@@ -66,6 +66,21 @@ impl Load {
         Held { load: self, body_bytes: 0, counted: 0 }
     }
 
+    /// Counts so many bytes more. They count until they are let go of, whether there is room for them or not.
+    pub(super) fn hold_bytes(&self, more: usize) -> Result<(), Refusal> {
+        if more > 0 && self.body_bytes.fetch_add(more, Ordering::Relaxed) + more > BODY_BYTES {
+            return Err(overloaded());
+        }
+        Ok(())
+    }
+
+    /// Counts so many bytes no more.
+    pub(super) fn let_go_of(&self, bytes: usize) {
+        if bytes > 0 {
+            self.body_bytes.fetch_sub(bytes, Ordering::Relaxed);
+        }
+    }
+
     /// Waits for a turn. Who goes away meanwhile gives up his place.
     pub(super) async fn enter(&self) -> Result<Running<'_>, Refusal> {
         // On every call's way: one compare-and-swap where there is room.
@@ -88,9 +103,7 @@ impl Held<'_> {
         let more = self.body_bytes.saturating_sub(SMALL_BODY_BYTES) - self.counted;
         if more > 0 {
             self.counted += more;
-            if self.load.body_bytes.fetch_add(more, Ordering::Relaxed) + more > BODY_BYTES {
-                return Err(overloaded());
-            }
+            return self.load.hold_bytes(more);
         }
         Ok(())
     }
@@ -103,9 +116,7 @@ impl Held<'_> {
 
 impl Drop for Held<'_> {
     fn drop(&mut self) {
-        if self.counted > 0 {
-            self.load.body_bytes.fetch_sub(self.counted, Ordering::Relaxed);
-        }
+        self.load.let_go_of(self.counted);
     }
 }
 

@@ -7,7 +7,7 @@ use crate::{
     wire::ENVELOPE_BYTES,
 };
 use bytes::{Bytes, BytesMut};
-use connectrpc::{ConnectError, ConnectRpcBody, Protocol};
+use connectrpc::{ConnectError, ConnectRpcBody, Protocol, protocol::RequestProtocol};
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header, request::Parts};
 use http_body::Body;
 use std::{
@@ -24,8 +24,14 @@ const LEAST_BYTES_PER_S: u64 = 4 * 1_024;
 /// The longest time that a body may take.
 const LONGEST: Duration = Duration::from_secs(60);
 /// The content types that calls of one request and one answer take.
-const SPOKEN: &str = "application/json, application/proto, application/grpc, application/grpc+proto, \
+pub(super) const SPOKEN: &str = "application/json, application/proto, application/grpc, application/grpc+proto, \
                       application/grpc+json, application/grpc-web, application/grpc-web+proto, application/grpc-web+json";
+/// The same for streams, where each message is framed.
+const SPOKEN_ON_STREAMS: &str = "application/connect+json, application/connect+proto, application/grpc, \
+                                 application/grpc+proto, application/grpc+json, application/grpc-web, \
+                                 application/grpc-web+proto, application/grpc-web+json";
+/// The headers by which callers say how long they wait.
+pub(super) const TIMEOUTS: [&str; 2] = ["grpc-timeout", "connect-timeout-ms"];
 const UNPACKED: [&str; 2] = ["gzip", "identity"];
 
 /// Until when the sender of a request that arrived at this moment waits for its answer, if he says it.
@@ -75,19 +81,38 @@ pub(super) fn gone() -> Refusal {
 
 /// Refuses a call of one request and one answer that is in no form that is spoken here, or says itself that it is too long.
 pub(super) fn check_form(head: &Parts, most_bytes: usize) -> Result<(), Refusal> {
+    // Of Connect's forms, the streaming one is for streams; the others frame all calls alike.
+    let form = spoken(head, SPOKEN, |form| !form.is_streaming || form.protocol != Protocol::Connect)?;
+    let encoding = if form.protocol == Protocol::Connect { "content-encoding" } else { "grpc-encoding" };
+    check_encoding(head, encoding)?;
+    check_length(head, most_bytes)
+}
+
+/// The same for a stream; only that of one request may not be longer than that.
+pub(super) fn check_form_of_stream(head: &Parts, most_bytes: Option<usize>) -> Result<(), Refusal> {
+    let form = spoken(head, SPOKEN_ON_STREAMS, |form| form.is_streaming)?;
+    let encoding = if form.protocol == Protocol::Connect { "connect-content-encoding" } else { "grpc-encoding" };
+    check_encoding(head, encoding)?;
+    most_bytes.map_or(Ok(()), |most_bytes| check_length(head, most_bytes.saturating_add(ENVELOPE_BYTES)))
+}
+
+fn spoken(
+    head: &Parts,
+    spoken: &'static str,
+    is_spoken: impl Fn(&RequestProtocol) -> bool,
+) -> Result<RequestProtocol, Refusal> {
     if head.method != Method::POST {
         return Err(Refusal::new(Reason::HttpMethod, "methods are called by POST").help("send the message as the body"));
     }
-    let detected = Protocol::detect(&head.headers);
-    // Of Connect's forms, the streaming one is for streams; the others frame all calls alike.
-    let spoken =
-        detected.filter(|form| !form.is_text_mode && (!form.is_streaming || form.protocol != Protocol::Connect));
-    let Some(form) = spoken else {
-        return Err(Refusal::new(Reason::MediaType, "the content type is none that this method is called with")
-            .help(format!("send one of: {SPOKEN}")));
-    };
-    let encoding = if form.protocol == Protocol::Connect { "content-encoding" } else { "grpc-encoding" };
-    let encoding = head.headers.get(encoding);
+    let form = Protocol::detect(&head.headers).filter(|form| !form.is_text_mode && is_spoken(form));
+    form.ok_or_else(|| {
+        Refusal::new(Reason::MediaType, "the content type is none that this method is called with")
+            .help(format!("send one of: {spoken}"))
+    })
+}
+
+fn check_encoding(head: &Parts, name: &str) -> Result<(), Refusal> {
+    let encoding = head.headers.get(name);
     if encoding.is_some_and(|encoding| !UNPACKED.iter().any(|unpacked| encoding == unpacked)) {
         return Err(Refusal::new(
             Reason::RequestEncoding,
@@ -95,6 +120,10 @@ pub(super) fn check_form(head: &Parts, most_bytes: usize) -> Result<(), Refusal>
         )
         .help("send it uncompressed, or with gzip"));
     }
+    Ok(())
+}
+
+fn check_length(head: &Parts, most_bytes: usize) -> Result<(), Refusal> {
     let declared = head.headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
     if declared.is_some_and(|bytes: u64| bytes > u64::try_from(most_bytes).unwrap_or(u64::MAX)) {
         return Err(too_large(most_bytes));
@@ -193,7 +222,7 @@ fn until(begun: TokioInstant, received_bytes: usize, deadline: Option<TokioInsta
     deadline.map_or(until, |deadline| deadline.min(until))
 }
 
-fn too_large(most_bytes: usize) -> Refusal {
+pub(super) fn too_large(most_bytes: usize) -> Refusal {
     Refusal::new(Reason::RequestTooLarge, "the request is longer than this method takes")
         .help(format!("send at most {most_bytes} bytes"))
 }

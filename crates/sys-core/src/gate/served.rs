@@ -1,16 +1,20 @@
 //! Served methods: create, get, list, count, update and delete on a record, with no line of code in the module.
 
-use crate::{call::Call, refusal::Refusal};
+use crate::{call::Call, refusal::Refusal, wire::Answer};
 use prost_reflect::{DynamicMessage, FieldDescriptor, Value};
 use std::sync::Arc;
 use sys_contract::{
+    encoded::push_message,
     id::{OrgId, RecordId},
     model::{Serve, Shape, Verb},
 };
-use sys_store::{Change, Confined, ListRequest, Permit, Table};
+use sys_store::{Change, Confined, ListRequest, Permit, Table, View};
+
+/// What most records of a page take, so that its buffer rarely grows.
+const USUAL_RECORD_BYTES: usize = 512;
 
 /// Serves a call. What is not a get runs in a box of its own, so that a get, the call that all others wait behind, stays small.
-pub(super) async fn serve(call: &Call, serve: &Serve, request: &DynamicMessage) -> Result<DynamicMessage, Refusal> {
+pub(super) async fn serve(call: &Call, serve: &Serve, request: &DynamicMessage) -> Result<Answer, Refusal> {
     let table = call.method().module.tables.table(serve.record).ok_or_else(|| Refusal::internal("no such table"))?;
     match &serve.shape {
         Shape::Get { id } => get(call, table, id_at(request, std::slice::from_ref(id), table)?).await,
@@ -22,6 +26,7 @@ pub(super) async fn serve(call: &Call, serve: &Serve, request: &DynamicMessage) 
             let asked = list_request(&serve.shape, request)?;
             Box::pin(self::count(call, table, &asked, count)).await
         }
+        Shape::Watch { .. } => Err(Refusal::internal("a watch is served as a stream")),
         Shape::Create { item } => Box::pin(create(call, table, item, request)).await,
         Shape::Update { item, mask } => Box::pin(update(call, table, (item, mask), request)).await,
         Shape::Delete { id, etag } => {
@@ -32,11 +37,11 @@ pub(super) async fn serve(call: &Call, serve: &Serve, request: &DynamicMessage) 
     }
 }
 
-async fn get(call: &Call, table: &Arc<Table>, id: RecordId) -> Result<DynamicMessage, Refusal> {
+async fn get(call: &Call, table: &Arc<Table>, id: RecordId) -> Result<Answer, Refusal> {
     let mut open = call.open().await?;
     let mut confined = open.confined(table, call.caller());
     let permit = permit(call, &mut confined, Verb::Get, id).await?;
-    Ok(confined.get(permit).await?.into_message())
+    Ok(shown(table, confined.get(permit).await?))
 }
 
 async fn list(
@@ -44,14 +49,17 @@ async fn list(
     table: &Arc<Table>,
     asked: &ListRequest,
     (items, next_page_token): (&FieldDescriptor, &FieldDescriptor),
-) -> Result<DynamicMessage, Refusal> {
+) -> Result<Answer, Refusal> {
     call.note(|subject| subject.org = asked.org_id.parse().ok().map(|org: OrgId| org.tag()));
     let page = call.open().await?.confined(table, call.caller()).list(asked).await?;
-    let mut response = DynamicMessage::new(call.method().method().descriptor.output());
-    let views = page.views.into_iter().map(|view| Value::Message(view.into_message())).collect();
-    response.set_field(items, Value::List(views));
-    response.set_field(next_page_token, Value::String(page.next_page_token));
-    Ok(response)
+    let mut response = Vec::with_capacity(page.views.len() * USUAL_RECORD_BYTES);
+    for view in page.views {
+        push_message(&mut response, items.number(), &view.into_bytes());
+    }
+    if !page.next_page_token.is_empty() {
+        push_message(&mut response, next_page_token.number(), page.next_page_token.as_bytes());
+    }
+    Ok(Answer::Encoded(response, call.method().method().descriptor.output()))
 }
 
 async fn count(
@@ -59,12 +67,12 @@ async fn count(
     table: &Arc<Table>,
     asked: &ListRequest,
     field: &FieldDescriptor,
-) -> Result<DynamicMessage, Refusal> {
+) -> Result<Answer, Refusal> {
     call.note(|subject| subject.org = asked.org_id.parse().ok().map(|org: OrgId| org.tag()));
     let count = call.open().await?.confined(table, call.caller()).count(asked).await?;
     let mut response = DynamicMessage::new(call.method().method().descriptor.output());
     response.set_field(field, Value::I64(i64::try_from(count).map_err(Refusal::internal)?));
-    Ok(response)
+    Ok(response.into())
 }
 
 async fn create(
@@ -72,13 +80,13 @@ async fn create(
     table: &Arc<Table>,
     item: &FieldDescriptor,
     request: &DynamicMessage,
-) -> Result<DynamicMessage, Refusal> {
+) -> Result<Answer, Refusal> {
     let new = message_at(request, item)?;
     call.note(|subject| subject.org = table.rules().placement(&new).ok().and_then(|placement| placement.org));
     let written = call.open().await?.confined(table, call.caller()).create(new).await;
     let written = written.map_err(|refused| Refusal::from(refused).within(item.name()))?;
     call.note(|subject| subject.grant = Some(written.grant));
-    Ok(written.view.into_message())
+    Ok(shown(table, written.view))
 }
 
 async fn update(
@@ -86,7 +94,7 @@ async fn update(
     table: &Arc<Table>,
     (item, mask): (&FieldDescriptor, &FieldDescriptor),
     request: &DynamicMessage,
-) -> Result<DynamicMessage, Refusal> {
+) -> Result<Answer, Refusal> {
     let within = |refusal: Refusal| refusal.within(item.name());
     let new = message_at(request, item)?;
     let id = id_at(&new, std::slice::from_ref(&table.record().id), table).map_err(within)?;
@@ -98,20 +106,20 @@ async fn update(
     let written = confined.update(permit, &change, etag.as_deref()).await.map_err(|refused| within(refused.into()))?;
     crate::host::validate_result(&mut open, call.method(), table, id, &written.fields).await.map_err(within)?;
     call.note(|subject| subject.grant = Some(written.grant));
-    Ok(written.view.into_message())
+    Ok(shown(table, written.view))
 }
 
-async fn delete(
-    call: &Call,
-    table: &Arc<Table>,
-    id: RecordId,
-    etag: Option<String>,
-) -> Result<DynamicMessage, Refusal> {
+async fn delete(call: &Call, table: &Arc<Table>, id: RecordId, etag: Option<String>) -> Result<Answer, Refusal> {
     let mut open = call.open().await?;
     let mut confined = open.confined(table, call.caller());
     let permit = permit(call, &mut confined, Verb::Delete, id).await?;
     confined.delete(permit, etag.as_deref()).await?;
-    Ok(DynamicMessage::new(call.method().method().descriptor.output()))
+    Ok(DynamicMessage::new(call.method().method().descriptor.output()).into())
+}
+
+/// A view as an answer.
+fn shown(table: &Table, view: View) -> Answer {
+    Answer::Encoded(view.into_bytes(), table.record().message.clone())
 }
 
 /// A permit on a record. What was asked for is noted for the audit leaf, whether it is given or not.
@@ -149,7 +157,7 @@ fn message_at(request: &DynamicMessage, field: &FieldDescriptor) -> Result<Dynam
     }
 }
 
-fn text_at(request: &DynamicMessage, field: &FieldDescriptor) -> Option<String> {
+pub(super) fn text_at(request: &DynamicMessage, field: &FieldDescriptor) -> Option<String> {
     request.get_field(field).as_str().filter(|text| !text.is_empty()).map(str::to_owned)
 }
 

@@ -2,6 +2,7 @@
 
 mod bed;
 mod overload;
+mod streams;
 
 use super::{Identified, callers::TokenHash};
 use crate::{
@@ -118,8 +119,8 @@ async fn a_stream_shows_nothing_more_once_its_session_has_ended() {
     let bed = Bed::new().await;
     let token = bed.token().await;
     let known = bed.gate().identify(&token).await.unwrap();
-    let identified = Identified { caller: known.caller.clone(), epoch: Some(known.epoch.clone()), source: None };
-    let nobody = Identified { caller: bed.gate().anonymous.clone(), epoch: None, source: None };
+    let identified = Identified::known(known.clone(), None);
+    let nobody = bed.gate().nobody(None);
     let shown = bed.gate().shown_to(&identified).await.unwrap();
     assert!(!Arc::ptr_eq(&shown, &bed.gate().shown_to(&nobody).await.unwrap()), "nobody may not enter");
     assert!(

@@ -12,9 +12,10 @@ use super::{
     rows::Kept,
     scope::{Held, Scope},
     turn::Turn,
-    wire::{Imported, Invitation, Principal},
+    wire::{Binding, Imported, Invitation, Principal},
 };
 use crate::{
+    import::Brought,
     outbox::{self, Effect, Mail},
     password::{Password, StoredPassword},
     records::Record,
@@ -27,7 +28,7 @@ use sys_contract::{
 };
 use sys_keys::Entropy;
 use sys_policy::Caller;
-use sys_store::{Open, Tables};
+use sys_store::{Incoming, Open, Tables};
 
 /// Writes what an import brings: rows of Identity, and records of the account module.
 pub struct Importer<'a> {
@@ -58,6 +59,83 @@ impl Identity {
     pub async fn danger_hash(&self, password: Password) -> Result<StoredPassword, Refusal> {
         self.0.passwords.hash(password).await
     }
+}
+
+/// An account that a bulk import makes, as far as logging in goes. It has no password: who forgot his gets a new one by mail.
+#[derive(Debug)]
+pub struct NewAccount<'a> {
+    /// Its id. What follows from it is made of its time.
+    pub account: AccountId,
+    /// Its address.
+    pub email: &'a Email,
+    /// The org that manages it.
+    pub managed_by: Option<OrgId>,
+    /// Its address is proven.
+    pub verified: bool,
+    /// It is shut out.
+    pub disabled: bool,
+    /// What it holds, and has accepted.
+    pub roles: &'a [(Scope, Role)],
+}
+
+impl Identity {
+    /// Adds to what a line of a bulk import brings the rows of an account. The same line gives the same rows.
+    pub fn danger_bring(&self, brought: &mut Brought, new: &NewAccount<'_>) -> Result<(), Refusal> {
+        let id = new.account.record();
+        let created_unix_s = i64::try_from(unix_ms_of(id) / 1_000).unwrap_or(i64::MAX);
+        let principal = Principal {
+            email: new.email.as_str().to_owned(),
+            verified: new.verified,
+            disabled: new.disabled,
+            managed_by_org_id: new.managed_by.map(|org| org.to_string()).unwrap_or_default(),
+            created_unix_s,
+            ..Principal::default()
+        };
+        brought.push(self.incoming(id, &principal)?);
+        for (number, (scope, role)) in new.roles.iter().enumerate() {
+            if *role == Role::Superadmin {
+                return Err(Refusal::invalid("roles", "write GUEST, USER or ADMIN"));
+            }
+            if new.roles.iter().take(number).any(|(other, _)| other == scope) {
+                return Err(Refusal::invalid("roles", "it names a place twice"));
+            }
+            let account = new.account;
+            let held = Held {
+                account,
+                role: *role,
+                scope: Some(*scope),
+                expires_unix_s: None,
+                suspended: false,
+                created_unix_s,
+            };
+            brought.require(*scope);
+            brought.push(self.incoming(binding_id(account, scope), &Binding::of(&held))?);
+        }
+        Ok(())
+    }
+
+    fn incoming<M: Record>(&self, id: RecordId, row: &M) -> Result<Incoming, Refusal> {
+        let table = self.0.tables.by_name(&M::full_name());
+        let table = table.ok_or_else(|| Refusal::internal("a row of Identity has no table"))?;
+        let mut message = table.empty_record();
+        message.transcode_from(row).map_err(Refusal::internal)?;
+        Ok(Incoming::new(table, id, message)?)
+    }
+}
+
+/// The id of an imported binding: the account's time, and what follows from whose it is and where.
+fn binding_id(account: AccountId, scope: &Scope) -> RecordId {
+    let project = scope.project().map(|project| project.to_string()).unwrap_or_default();
+    let text = format!("binding {account} {} {project}", scope.org());
+    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, text.as_bytes());
+    let random = digest.as_ref().first_chunk().copied().unwrap_or_default();
+    RecordId::new(OrgTag::GLOBAL, unix_ms_of(account.record()), random)
+}
+
+/// The time in an id (RFC 9562 section 5.7).
+fn unix_ms_of(id: RecordId) -> u64 {
+    let [a, b, c, d, e, f, ..] = *id.uuid.as_bytes();
+    u64::from_be_bytes([0, 0, a, b, c, d, e, f])
 }
 
 impl Importer<'_> {

@@ -24,6 +24,8 @@ pub const SESSION_LIFE_S: i64 = 180 * DAY_S;
 pub const VERIFY_TOKEN_S: i64 = DAY_S;
 /// How long a forgotten password can be replaced, in seconds.
 pub const RESET_TOKEN_S: i64 = 3_600;
+/// How long a new address can be confirmed, in seconds.
+pub const CHANGE_EMAIL_TOKEN_S: i64 = 3_600;
 /// How long the setup token is good, in seconds.
 pub const SETUP_TOKEN_S: i64 = 1_800;
 /// How long an invitation stands, in seconds: 14 days.

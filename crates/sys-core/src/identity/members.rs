@@ -20,7 +20,7 @@ use sys_contract::{
     id::{AccountId, OrgId, ProjectId, RecordId},
     model::Role,
 };
-use sys_store::{Open, SystemKind};
+use sys_store::{Open, StoreError, SystemKind};
 
 /// How often a new org's tag is drawn. The second time is luck of one in 2^48 for each org; the third is a fault.
 const MAX_DRAWS: usize = 3;
@@ -157,6 +157,21 @@ impl Identity {
     }
 }
 
+/// Takes the tag of an org, unless another org has it or had it once; whether it is this org's.
+pub(crate) async fn take_org_tag(open: &mut Open, org: OrgId) -> Result<bool, StoreError> {
+    let (name, owner) = ([USED_ORG_TAG, org.tag().as_bytes()].concat(), org.to_string().into_bytes());
+    if org.tag().is_global() {
+        return Ok(false);
+    }
+    match open.row(SystemKind::Used, &name).await? {
+        Some(taken) => Ok(*taken == owner),
+        None => {
+            open.put_row(SystemKind::Used, &name, owner).await?;
+            Ok(true)
+        }
+    }
+}
+
 impl<O: DerefMut<Target = Open> + Send> Turn<'_, O> {
     pub(super) async fn assign_role(
         &mut self,
@@ -251,9 +266,7 @@ impl<O: DerefMut<Target = Open> + Send> Turn<'_, O> {
     pub(super) async fn new_org_id(&mut self) -> Result<OrgId, Refusal> {
         for _ in 0..MAX_DRAWS {
             let id = OrgId::from_record(self.new_id());
-            let name = [USED_ORG_TAG, id.tag().as_bytes()].concat();
-            if !id.tag().is_global() && self.open().row(SystemKind::Used, &name).await?.is_none() {
-                self.open().put_row(SystemKind::Used, &name, id.to_string().into_bytes()).await?;
+            if take_org_tag(self.open(), id).await? {
                 return Ok(id);
             }
         }

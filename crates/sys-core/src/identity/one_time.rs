@@ -20,7 +20,7 @@ use sys_contract::id::{AccountId, OrgTag, RecordId};
 use sys_store::Open;
 
 /// Tokens of one account that are looked at: all purposes at their bound, and some that have expired.
-const MAX_TOKENS_LOOKED_AT: usize = 64;
+pub(super) const MAX_TOKENS_LOOKED_AT: usize = 64;
 
 /// Of so many calls that may leave a token of nobody, one clears away old ones: of twice as many as there were calls.
 const CALLS_FOR_A_CLEARING: u8 = 8;
@@ -93,7 +93,8 @@ impl<O: DerefMut<Target = Open> + Send> Turn<'_, O> {
             .await
     }
 
-    async fn store_token(&mut self, mut row: OneTimeToken) -> Result<TokenSecret, Refusal> {
+    /// Stores a token under a new secret, which nobody can read again.
+    pub(super) async fn store_token(&mut self, mut row: OneTimeToken) -> Result<TokenSecret, Refusal> {
         let secret = TokenSecret::new(self.random::<TOKEN_SECRET_BYTES>());
         row.token_hash = secret.hash().to_vec();
         self.insert(self.new_id(), &row).await?;

@@ -101,6 +101,8 @@ impl Observed {
         let help = "Refusals that were audited as a number alone, since there were too many";
         let mut uncounted = families.of("sys_audit_counted_only", help, MetricType::Counter)?;
         counter(&mut uncounted, &[], refusals.counted_only())?;
+        let open_streams = u64::try_from(self.gate.open_streams()).unwrap_or(u64::MAX);
+        families.gauge("sys_streams_open", "Streams that are open", open_streams)?;
         let help = "Mails that wait to be sent, as far as they are counted";
         families.gauge("sys_outbox_waiting", help, self.outbox_waiting)
     }

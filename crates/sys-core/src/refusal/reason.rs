@@ -109,6 +109,8 @@ reasons! {
     RoleAboveOwn = "ROLE_ABOVE_OWN", PermissionDenied;
     /// Nobody gives a role to himself.
     SelfAssign = "SELF_ASSIGN", PermissionDenied;
+    /// The server is about to stop.
+    ServerStopping = "SERVER_STOPPING", Unavailable;
     /// Too many sign-ins at one account from one source.
     SignInThrottled = "SIGN_IN_THROTTLED", ResourceExhausted;
     /// The source calls more often than it may.
@@ -117,6 +119,12 @@ reasons! {
     StepUpRequired = "STEP_UP_REQUIRED", PermissionDenied;
     /// The store takes no writes.
     StoreUnavailable = "STORE_UNAVAILABLE", Unavailable;
+    /// Nothing came on a stream for too long.
+    StreamIdle = "STREAM_IDLE", DeadlineExceeded;
+    /// The stream has lasted as long as a stream may.
+    StreamOver = "STREAM_OVER", Unavailable;
+    /// The answers on a stream were not taken.
+    StreamUnread = "STREAM_UNREAD", Aborted;
     /// A superadmin holds no role in an org.
     SuperadminInOrg = "SUPERADMIN_IN_ORG", PermissionDenied;
     /// Another record has this value of a unique field.
@@ -131,6 +139,8 @@ reasons! {
     TooManyInvitations = "TOO_MANY_INVITATIONS", ResourceExhausted;
     /// The account holds too many roles.
     TooManyRoles = "TOO_MANY_ROLES", ResourceExhausted;
+    /// Too many streams are open.
+    TooManyStreams = "TOO_MANY_STREAMS", ResourceExhausted;
     /// The call took longer than a transaction may.
     TooSlow = "TOO_SLOW", Aborted;
     /// Nobody is logged in.

@@ -110,6 +110,22 @@ fn no_two_tablespaces_share_a_key() {
 }
 
 #[test]
+fn keys_that_are_made_together_last_like_others_and_replace_none() {
+    let house = House::new();
+    let keyring = house.create();
+    keyring.space_or_create(space(2)).unwrap();
+    let second = live(&keyring, space(2));
+    let many: Vec<SpaceId> = (1..=3).map(space).chain([space(1)]).collect();
+    keyring.create_spaces(many.clone()).unwrap();
+    assert_eq!(live(&keyring, space(2)), second, "it had a key");
+    let made: Vec<_> = (1..=3).map(|n| live(&keyring, space(n))).collect();
+    drop(keyring);
+    let keyring = house.open().unwrap();
+    assert_eq!((1..=3).map(|n| live(&keyring, space(n))).collect::<Vec<_>>(), made);
+    assert_eq!(keyring.spaces().len(), 3);
+}
+
+#[test]
 fn a_passphrase_opens_and_a_wrong_one_is_told_nothing() {
     let house = House::new();
     let keyring = house.create_with(&passphrase("correct horse"));
@@ -120,7 +136,7 @@ fn a_passphrase_opens_and_a_wrong_one_is_told_nothing() {
         let error = house.open_with(&passphrase(wrong)).unwrap_err();
         assert!(matches!(error, KeyError::Unseal), "{wrong:?}: {error}");
     }
-    assert!(matches!(house.open(), Err(KeyError::NoSealer { name: "danger-key-file" })));
+    assert!(matches!(house.open(), Err(KeyError::NoSealer { name: "danger-key-file", .. })));
 }
 
 #[test]

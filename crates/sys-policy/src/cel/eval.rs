@@ -7,14 +7,15 @@ use super::{
     ir::{CallerField, Comparison, Ir, Leaf, Literal, Operand, Path, Root, TextTest, Type},
     time::{Now, duration_nanos},
 };
-use crate::{caller::Caller, fields::FieldSet};
+use crate::{caller::Caller, content::Content, fields::FieldSet};
 use prost_reflect::{DynamicMessage, Value};
 use std::{borrow::Cow, cmp::Ordering};
+use sys_contract::encoded::{Encoded, FieldKind, Plain};
 
 /// What a condition is evaluated on.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Env<'a> {
-    pub(crate) this: Option<&'a DynamicMessage>,
+    pub(crate) this: Option<Content<'a>>,
     pub(crate) next: Option<&'a DynamicMessage>,
     pub(crate) request: Option<&'a DynamicMessage>,
     pub(crate) caller: Option<&'a Caller>,
@@ -111,6 +112,28 @@ impl<'a> Scalar<'a> {
         }
     }
 
+    /// A value of this type out of a message's bytes.
+    fn of_plain(ty: &Type, value: Plain<'a>) -> Option<Self> {
+        Some(match (ty, value) {
+            (Type::Timestamp, Plain::Message(time)) => {
+                let (unix_s, nanos) = seconds_and_nanos(time);
+                Self::Timestamp(Now { unix_s, nanos })
+            }
+            (Type::Duration, Plain::Message(span)) => {
+                let (seconds, nanos) = seconds_and_nanos(span);
+                Self::Duration(duration_nanos(seconds, nanos))
+            }
+            (Type::Message(_) | Type::List(_), _) | (_, Plain::Message(_)) => return None,
+            (_, Plain::Bool(value)) => Self::Bool(value),
+            (_, Plain::Int(value)) => Self::Int(value),
+            (_, Plain::Uint(value)) => Self::Uint(value),
+            (_, Plain::Double(value)) => Self::Double(value),
+            (_, Plain::Str(value)) => Self::Str(value),
+            (_, Plain::Bytes(value)) => Self::Bytes(value),
+            (_, Plain::Enum(value)) => Self::Enum(value),
+        })
+    }
+
     /// What a field of this type without presence reads as while it is unset.
     fn default_of(ty: &Type) -> Option<Self> {
         Some(match ty {
@@ -173,12 +196,31 @@ fn read<'a>(path: &Path, env: &Env<'a>) -> Option<Scalar<'a>> {
     if let Root::Caller(field) = path.root {
         return read_caller(field, env);
     }
-    let (last, message) = parent(path, env)?;
-    match message.get_field(&last.field) {
-        Cow::Borrowed(value) => Scalar::of(value),
-        Cow::Owned(_) if last.presence => None,
-        Cow::Owned(_) => Scalar::default_of(&path.ty),
+    let (last, content) = parent(path, env)?;
+    let set = match content {
+        Content::Message(message) => match message.get_field(&last.field) {
+            Cow::Borrowed(value) => Some(Scalar::of(value)),
+            Cow::Owned(_) => None,
+        },
+        Content::Encoded(bytes) => {
+            let value = bytes.field(last.field.number()).and_then(|value| last.kind.plain(value));
+            value.map(|value| Scalar::of_plain(&path.ty, value))
+        }
+    };
+    match set {
+        Some(value) => value,
+        None if last.presence => None,
+        None => Scalar::default_of(&path.ty),
     }
+}
+
+/// The fields of a timestamp or duration.
+fn seconds_and_nanos(time: Encoded<'_>) -> (i64, i32) {
+    let whole = |number, kind: FieldKind| match time.field(number).and_then(|value| kind.plain(value)) {
+        Some(Plain::Int(value)) => value,
+        _ => 0,
+    };
+    (whole(1, FieldKind::Int64), i32::try_from(whole(2, FieldKind::Int32)).unwrap_or(0))
 }
 
 fn read_caller<'a>(field: CallerField, env: &Env<'a>) -> Option<Scalar<'a>> {
@@ -191,35 +233,44 @@ fn read_caller<'a>(field: CallerField, env: &Env<'a>) -> Option<Scalar<'a>> {
 }
 
 /// The last step and the message that it is a field of; none where a message on the way is unset.
-fn parent<'a, 'p>(path: &'p Path, env: &Env<'a>) -> Option<(&'p super::ir::Step, &'a DynamicMessage)> {
-    let mut message = match path.root {
+fn parent<'a, 'p>(path: &'p Path, env: &Env<'a>) -> Option<(&'p super::ir::Step, Content<'a>)> {
+    let mut content = match path.root {
         Root::This => env.this?,
-        Root::Next => env.next?,
-        Root::Request => env.request?,
+        Root::Next => env.next?.into(),
+        Root::Request => env.request?.into(),
         Root::Caller(_) => return None,
     };
     let (last, way) = path.steps.split_last()?;
     for step in way {
-        message = match message.get_field(&step.field) {
-            Cow::Borrowed(Value::Message(inner)) => inner,
-            _ => return None,
+        content = match content {
+            Content::Message(message) => match message.get_field(&step.field) {
+                Cow::Borrowed(Value::Message(inner)) => inner.into(),
+                _ => return None,
+            },
+            Content::Encoded(bytes) => match step.kind.plain(bytes.field(step.field.number())?)? {
+                Plain::Message(inner) => inner.into(),
+                _ => return None,
+            },
         };
     }
-    Some((last, message))
+    Some((last, content))
 }
 
 /// Whether a path is set. None where the variable is not there at all.
 fn is_set(path: &Path, env: &Env<'_>) -> Option<bool> {
-    let message = match path.root {
+    let is_there = match path.root {
         Root::Caller(field) => {
             return Some(!matches!(read_caller(field, env)?, Scalar::Bool(false) | Scalar::Str("")));
         }
-        Root::This => env.this,
-        Root::Next => env.next,
-        Root::Request => env.request,
+        Root::This => env.this.is_some(),
+        Root::Next => env.next.is_some(),
+        Root::Request => env.request.is_some(),
     };
-    message?;
-    Some(parent(path, env).is_some_and(|(last, message)| message.has_field(&last.field)))
+    let is_set = |(last, content): (&super::ir::Step, Content<'_>)| match content {
+        Content::Message(message) => message.has_field(&last.field),
+        Content::Encoded(bytes) => bytes.field(last.field.number()).is_some(),
+    };
+    is_there.then(|| parent(path, env).is_some_and(is_set))
 }
 
 fn compare(by: Comparison, a: &Operand, b: &Operand, env: &Env<'_>) -> Option<bool> {
@@ -227,24 +278,37 @@ fn compare(by: Comparison, a: &Operand, b: &Operand, env: &Env<'_>) -> Option<bo
     if std::mem::discriminant(&a) != std::mem::discriminant(&b) {
         return None;
     }
-    let order = a.partial_cmp(&b);
-    Some(match by {
-        Comparison::Equal => order == Some(Ordering::Equal),
-        Comparison::NotEqual => order != Some(Ordering::Equal),
-        Comparison::Less => order == Some(Ordering::Less),
-        Comparison::LessOrEqual => matches!(order, Some(Ordering::Less | Ordering::Equal)),
-        Comparison::Greater => order == Some(Ordering::Greater),
-        Comparison::GreaterOrEqual => matches!(order, Some(Ordering::Greater | Ordering::Equal)),
-    })
+    Some(by.holds(a.partial_cmp(&b)))
+}
+
+impl Comparison {
+    /// Whether it holds for values that stand to each other so; `None` is a NaN's order.
+    pub(super) fn holds(self, order: Option<Ordering>) -> bool {
+        match self {
+            Self::Equal => order == Some(Ordering::Equal),
+            Self::NotEqual => order != Some(Ordering::Equal),
+            Self::Less => order == Some(Ordering::Less),
+            Self::LessOrEqual => matches!(order, Some(Ordering::Less | Ordering::Equal)),
+            Self::Greater => order == Some(Ordering::Greater),
+            Self::GreaterOrEqual => matches!(order, Some(Ordering::Greater | Ordering::Equal)),
+        }
+    }
 }
 
 fn is_in(a: &Operand, list: &Path, env: &Env<'_>) -> Option<bool> {
     let a = a.read(env)?;
-    let (last, message) = parent(list, env)?;
-    match message.get_field(&last.field) {
-        Cow::Borrowed(Value::List(values)) => Some(values.iter().any(|value| Scalar::of(value) == Some(a))),
-        Cow::Borrowed(_) => None,
-        Cow::Owned(_) => Some(false),
+    let (last, content) = parent(list, env)?;
+    match content {
+        Content::Message(message) => match message.get_field(&last.field) {
+            Cow::Borrowed(Value::List(values)) => Some(values.iter().any(|value| Scalar::of(value) == Some(a))),
+            Cow::Borrowed(_) => None,
+            Cow::Owned(_) => Some(false),
+        },
+        Content::Encoded(bytes) => {
+            let Type::List(of) = &list.ty else { return None };
+            let mut values = bytes.list(last.field.number(), last.kind);
+            Some(values.any(|value| Scalar::of_plain(of, value) == Some(a)))
+        }
     }
 }
 

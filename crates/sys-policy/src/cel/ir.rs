@@ -5,6 +5,7 @@
 use super::time::Now;
 use prost_reflect::{EnumDescriptor, FieldDescriptor, Kind, MessageDescriptor};
 use std::fmt;
+use sys_contract::encoded::FieldKind;
 
 /// A condition. Negation stands at leaves alone, so that a leaf which cannot be evaluated can only take away.
 #[derive(Debug, Clone, PartialEq)]
@@ -90,6 +91,8 @@ pub(crate) struct Step {
     pub(crate) field: FieldDescriptor,
     /// Whether unset is something else than the default.
     pub(crate) presence: bool,
+    /// How its value stands in the bytes of a message.
+    pub(crate) kind: FieldKind,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -7,6 +7,7 @@ use super::{
 };
 use cel::common::ast::Expr;
 use prost_reflect::{EnumDescriptor, MessageDescriptor};
+use sys_contract::encoded::FieldKind;
 use sys_contract::names::nearest;
 
 /// Names that are listed where none is near: more than that is no help.
@@ -72,7 +73,7 @@ fn path(root: Root, from: &MessageDescriptor, fields: &[&str], names: &[&str]) -
         let Some(field) = message.get_field_by_name(name) else { return Err(unknown_field(name, message)) };
         ty = Type::of_field(&field).ok_or_else(|| unsupported("a map", "use a repeated field or a message"))?;
         let presence = field.supports_presence() && !field.is_list();
-        steps.push(Step { field, presence });
+        steps.push(Step { kind: FieldKind::of(&field), field, presence });
     }
     Ok(Path { root, steps, ty, text })
 }

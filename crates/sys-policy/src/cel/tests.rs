@@ -5,11 +5,13 @@ use super::{
     error::CelError,
     eval::{Env, compile},
     ir::CallerField,
+    time::Now,
     tokens::proposals,
+    turns,
 };
 use crate::{
-    FieldSet,
-    tests::fixture::{ANY_GRANT, NOW, at_org, caller, json, message, things},
+    Content, FieldSet,
+    tests::fixture::{ANY_GRANT, NOW, at_org, caller, encoded, json, message, things},
 };
 use proptest::prelude::*;
 use std::{collections::BTreeMap, sync::LazyLock};
@@ -35,21 +37,35 @@ fn holds(text: &str, this: &str, next: &str) -> bool {
     let request = json(&message(&CONTRACT, "ActRequest"), r#"{"id": "x", "reason": "because"}"#);
     let caller = caller(1, vec![at_org(Role::User, 1)]);
     let env = Env {
-        this: Some(&this),
+        this: Some((&this).into()),
         next: Some(&next),
         request: Some(&request),
         caller: Some(&caller),
         now: NOW,
         hidden: None,
     };
-    compile(&rule(text).unwrap_or_else(|error| panic!("{text}: {error}; {}", error.instead())))(&env)
+    alike(&rule(text).unwrap_or_else(|error| panic!("{text}: {error}; {}", error.instead())), &env)
 }
 
 fn matches(text: &str, this: &str, hidden: &[u32]) -> bool {
     let this = json(&message(&CONTRACT, "Thing"), this);
     let hidden: FieldSet = hidden.iter().copied().collect();
-    let env = Env { this: Some(&this), next: None, request: None, caller: None, now: NOW, hidden: Some(&hidden) };
-    compile(&filter(text).unwrap_or_else(|error| panic!("{text}: {error}; {}", error.instead())))(&env)
+    let env =
+        Env { this: Some((&this).into()), next: None, request: None, caller: None, now: NOW, hidden: Some(&hidden) };
+    alike(&filter(text).unwrap_or_else(|error| panic!("{text}: {error}; {}", error.instead())), &env)
+}
+
+/// What a condition says of a message, which is what it says of its bytes.
+fn alike(ir: &super::Ir, env: &Env<'_>) -> bool {
+    let (test, this) = (compile(ir), env.this.unwrap());
+    let Content::Message(message) = this else { panic!("a message") };
+    let holds = test(env);
+    if let Some(bytes) = encoded(message) {
+        assert_eq!(test(&Env { this: Some(bytes.encoded().into()), ..*env }), holds, "{ir} on bytes");
+    } else {
+        assert!(message.has_field_by_name("labels"), "{message} is not taken as bytes");
+    }
+    holds
 }
 
 const FULL: &str = r#"{
@@ -533,4 +549,56 @@ fn ranges_follow_from_comparisons_that_must_hold_and_from_nothing_else() {
     for nothing in ["count < 5 || flag", "!(count < 5)", "count != 5", "flag", "count in [1, 2]", "inner.size < 5"] {
         check(nothing, &[]);
     }
+}
+
+/// Conditions on time, and the seconds from 14:00:00, half a second before `NOW`, between which each is decided otherwise: up to, or behind, that second.
+const TURNS: [(&str, &[f64]); 16] = [
+    ("this.flag", &[]),
+    ("has(this.due) && this.due <= now", &[1.0]),
+    ("has(this.due) && this.due < now", &[1.000_000_001]),
+    ("has(this.due) && now > this.due", &[1.000_000_001]),
+    ("has(this.due) && this.due == now", &[1.0, 1.000_000_001]),
+    ("has(this.due) && now != this.due", &[1.0, 1.000_000_001]),
+    ("!(has(this.due) && this.due > now)", &[1.0]),
+    ("has(this.due) && this.due >= now + duration(\"2s\")", &[]),
+    ("has(this.due) && this.due >= now - duration(\"2s\")", &[3.000_000_001]),
+    ("has(this.ttl) && now - this.ttl > timestamp(\"2026-11-22T13:00:05Z\")", &[5.000_000_001]),
+    ("now < timestamp(\"2026-11-22T14:00:00Z\")", &[]),
+    ("now <= timestamp(\"2026-11-22T14:00:00.5Z\")", &[0.500_000_001]),
+    ("now < now + duration(\"1s\")", &[]),
+    ("has(this.ttl) && now + this.ttl < now", &[]),
+    ("has(this.due) && (this.due < now || now >= timestamp(\"2026-11-22T14:00:03Z\"))", &[1.000_000_001, 3.0]),
+    ("this.title == \"Plan B\" && now > timestamp(\"2026-11-22T14:00:07Z\")", &[7.000_000_001]),
+];
+
+#[test]
+fn until_its_next_turn_a_condition_is_decided_as_now() {
+    let this = json(&message(&CONTRACT, "Thing"), FULL);
+    for (text, expected) in TURNS {
+        let ir = rule(text).unwrap();
+        let test = compile(&ir);
+        let at = |now| Env { this: Some((&this).into()), next: None, request: None, caller: None, now, hidden: None };
+        let (mut now, mut turns) = (NOW, Vec::new());
+        while let Some(turn) = turns::next_turn(&ir, &at(now)) {
+            let away = turn.since(now);
+            for between in [0, 1, away / 2, away - 1] {
+                let between = now.plus(between.clamp(0, away - 1));
+                assert_eq!(test(&at(between)), test(&at(now)), "{text} at {between:?}, before {turn:?}");
+            }
+            turns.push(turn.since(Now { nanos: 0, ..NOW }));
+            now = turn;
+            assert!(turns.len() < 10, "{text}: turns without end");
+        }
+        for later in [1, 1_000_000_000, 100_000_000_000_000] {
+            assert_eq!(test(&at(now.plus(later))), test(&at(now)), "{text}, behind its last turn");
+        }
+        #[allow(clippy::cast_possible_truncation, reason = "a few seconds")]
+        let expected: Vec<i128> = expected.iter().map(|seconds| (seconds * 1e9).round() as i128).collect();
+        assert_eq!(turns, expected, "{text}");
+        assert_eq!(turns::names_now(&ir), text.contains("now"), "{text}");
+    }
+    // What is no comparison is asked again.
+    let ir = rule("has(this.due) && now in [timestamp(\"2026-11-22T14:00:01Z\")]").unwrap();
+    let env = Env { this: Some((&this).into()), next: None, request: None, caller: None, now: NOW, hidden: None };
+    assert_eq!(turns::next_turn(&ir, &env), Some(NOW.plus(1_000_000_000)));
 }

@@ -24,6 +24,12 @@ impl Now {
         let nanos = total.rem_euclid(NANOS_PER_SECOND);
         Self { unix_s: i64::try_from(seconds).unwrap_or_default(), nanos: i32::try_from(nanos).unwrap_or_default() }
     }
+
+    /// How many nanoseconds lie between an earlier time and this one; negative if that is the later one.
+    pub(crate) fn since(self, earlier: Self) -> i128 {
+        let nanos = |time: Self| i128::from(time.unix_s) * NANOS_PER_SECOND + i128::from(time.nanos);
+        nanos(self) - nanos(earlier)
+    }
 }
 
 /// Nanoseconds of a `google.protobuf.Duration`.

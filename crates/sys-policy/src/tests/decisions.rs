@@ -1,7 +1,7 @@
 //! Decisions on one record equal those of the oracle.
 
 use super::{
-    fixture::{ANY_GRANT, account, at_org, at_project, caller, org, placed, project, things},
+    fixture::{ANY_GRANT, account, at_org, at_project, caller, encoded, org, placed, project, things},
     model::{NOW, Rule, Thing, Who, any_rule, any_thing, any_who, holds, names_next},
 };
 use crate::{Binding, Caller, GrantNo, Rules, Standing};
@@ -59,9 +59,12 @@ proptest! {
         let (caller, now) = (who.caller(), NOW);
         let (stored, changed) = (thing.message(&contract), next.message(&contract));
         let placement = record.placement(&stored).expect("a placed thing");
+        let bytes = encoded(&stored).expect("no maps");
+        prop_assert_eq!(record.placement(bytes.encoded()).expect("a placed thing"), placement);
         for verb in [Verb::Get, Verb::Create, Verb::Delete] {
             let expect = first(&rules, verb, |rule| holds(rule, home, &who, &thing, None, &NOW));
             prop_assert_eq!(record.allows(verb, &caller, &stored, &placement, &now), expect, "{:?}", verb);
+            prop_assert_eq!(record.allows(verb, &caller, bytes.encoded(), &placement, &now), expect, "{:?} on bytes", verb);
             if expect.is_some() {
                 prop_assert!(record.could(&caller, verb, &now), "{:?}: what is allowed was thought impossible", verb);
             }
@@ -76,6 +79,7 @@ proptest! {
         };
         let could = first(&rules, Verb::Update, |rule| holds(&without_next(rule), home, &who, &thing, None, &now));
         prop_assert_eq!(record.could_update(&caller, &stored, &placement, &now), could.is_some());
+        prop_assert_eq!(record.could_update(&caller, bytes.encoded(), &placement, &now), could.is_some());
         prop_assert_eq!(
             record.allows(Verb::List, &caller, &stored, &placement, &now),
             record.allows(Verb::Get, &caller, &stored, &placement, &now)
@@ -106,6 +110,9 @@ proptest! {
         prop_assert_eq!(hidden.contains(MEMO), !any(&read));
         let unwritable = record.unwritable_fields(&caller, &stored, &placement, &NOW);
         prop_assert_eq!(unwritable.contains(MEMO), !any(&read) || !any(&write));
+        let bytes = encoded(&stored).expect("no maps");
+        prop_assert_eq!(record.hidden_fields(&caller, bytes.encoded(), &placement, &NOW), hidden);
+        prop_assert_eq!(record.unwritable_fields(&caller, bytes.encoded(), &placement, &NOW), unwritable);
     }
 }
 

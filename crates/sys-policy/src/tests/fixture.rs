@@ -1,9 +1,11 @@
 //! Contracts, callers and records for tests.
 
 use crate::{Binding, BindingScope, Caller, Now, Standing};
-use prost_reflect::{DynamicMessage, MessageDescriptor, Value};
+
+use prost_reflect::{DynamicMessage, MessageDescriptor, ReflectMessage, Value, prost::Message};
 use sys_contract::{
     Origin, SourceFile,
+    encoded::{EncodedBuf, Shape},
     id::{AccountId, OrgId, OrgTag, ProjectId, RecordId, SessionId},
     model::{Contract, Role},
 };
@@ -75,6 +77,11 @@ pub(crate) fn load(path: &str, text: String, origin: Origin) -> Contract {
 /// The contract with `Thing`.
 pub(crate) fn things(options: &str) -> Contract {
     load("test/v1/thing.proto", thing_proto(options), Origin::Uploaded)
+}
+
+/// The bytes of a message without maps.
+pub(crate) fn encoded(message: &DynamicMessage) -> Option<EncodedBuf> {
+    Shape::of(&message.descriptor()).read(message.encode_to_vec()).ok()
 }
 
 pub(crate) fn message(contract: &Contract, name: &str) -> MessageDescriptor {

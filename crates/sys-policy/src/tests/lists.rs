@@ -2,7 +2,7 @@
 
 use super::{
     decisions::{compile, contract},
-    fixture::{account, org, project},
+    fixture::{account, encoded, org, project},
     model::{NOW, Rule, Seen, Thing, Where, Who, any_cond, any_rule, any_thing, any_who, cel, eval, holds},
 };
 use crate::{Branch, FieldSet, Span, TokenTest, TokenValue, words};
@@ -123,6 +123,9 @@ proptest! {
         numbers.iter().for_each(|number| view.clear_field_by_number(number));
         let matched = filter.matches(&view, &numbers, &NOW);
         prop_assert_eq!(matched, eval(&condition, &thing, None, Seen::default(), &names, &NOW) == Some(true), "{}", text);
+        // Of bytes nothing needs to be cut out for it.
+        let bytes = encoded(&full).expect("no maps");
+        prop_assert_eq!(filter.matches(bytes.encoded(), &numbers, &NOW), matched, "{} on bytes", text);
         if matched {
             for test in filter.token_tests() {
                 prop_assert!(passes(&test, &full), "{} proposes {:?}", text, test);

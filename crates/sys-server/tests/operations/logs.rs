@@ -104,6 +104,9 @@ fn without_a_word_of_the_operator_the_log_is_short_and_in_text() {
     let (_, dir) = server.ended();
     let log = fs::read_to_string(dir.path().join("log")).unwrap();
     let said: Vec<&str> = log.lines().filter_map(|line| line.split_once("INFO ").map(|(_, said)| said)).collect();
-    assert_eq!(log.lines().count(), 2, "{log}");
+    assert_eq!(log.lines().count(), said.len(), "{log}");
+    // One more where the machine does not allow memory to be locked.
+    let said: Vec<&str> = said.into_iter().filter(|said| !said.starts_with("memory may go to swap")).collect();
+    assert_eq!(said.len(), 2, "{log}");
     assert!(said[0].starts_with("stopping") && said[1].starts_with("stopped"), "{log}");
 }

@@ -9,10 +9,14 @@
 )]
 
 mod command_line;
+mod damage;
 mod doctor;
 mod drain;
+mod import;
 mod logs;
 mod metrics;
+mod mishaps;
+mod private_memory;
 mod server;
 
 use serde_json::{Value, json};

@@ -45,8 +45,12 @@ impl Server {
 
     /// Starts one over what an earlier one left.
     pub(crate) fn start_in(dir: TempDir, arguments: &[&str]) -> Self {
+        Self::start_as(program(), dir, arguments)
+    }
+
+    /// Starts one as this command line begins it.
+    pub(crate) fn start_as(mut command: Command, dir: TempDir, arguments: &[&str]) -> Self {
         let data = dir.path().join("data");
-        let mut command = program();
         command.arg("run").arg("--data-dir").arg(&data).arg("--danger-key-file").arg(data.join("danger-master.key"));
         command.arg("--module").arg(workspace().join("modules/mod-notes"));
         command.args(["--listen", "127.0.0.1:0", "--metrics-listen", "127.0.0.1:0"]).args(arguments);
@@ -79,6 +83,11 @@ impl Server {
         let (status, body) = get(self.metrics, "/metrics", "127.0.0.1");
         assert_eq!(status, 200, "{body}");
         body
+    }
+
+    /// Its number among the processes.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
     }
 
     /// Asks it to stop, as a service manager does.
@@ -150,8 +159,23 @@ impl Begun {
         let mut answer = String::new();
         self.0.read_to_string(&mut answer).unwrap();
         let (head, body) = answer.split_once("\r\n\r\n").unwrap_or_else(|| panic!("no answer: {answer}"));
-        (head.split(' ').nth(1).unwrap().parse().unwrap(), body.to_owned())
+        let body = match head.to_ascii_lowercase().contains("transfer-encoding: chunked") {
+            true => unchunked(body),
+            false => body.to_owned(),
+        };
+        (head.split(' ').nth(1).unwrap().parse().unwrap(), body)
     }
+}
+
+/// The pieces of a body, put together (RFC 9112 section 7.1). One that was cut off ends where it was.
+fn unchunked(mut body: &str) -> String {
+    let mut whole = String::new();
+    while let Some((length, behind)) = body.split_once("\r\n") {
+        let length = usize::from_str_radix(length, 16).unwrap();
+        whole.push_str(behind.get(..length).unwrap_or(behind));
+        body = behind.get(length + 2..).unwrap_or_default();
+    }
+    whole
 }
 
 /// Reads a page.

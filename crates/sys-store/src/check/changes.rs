@@ -2,12 +2,13 @@
 
 use super::{Fault, known::KnownTable, scan::Ground};
 use crate::{
-    engine::{KeyRange, Order, key_after},
+    engine::{KeyRange, NUMBER_BYTES, Order, key_after},
     header::Header,
     key::{KeyPart, TableSpace, join, parse, record_id, uuid_of},
-    open::ChangeOp,
+    note::{ChangeOp, Note},
     refused::StoreError,
 };
+use bytes::Bytes;
 use std::collections::BTreeSet;
 use uuid::Uuid;
 
@@ -20,7 +21,7 @@ const MAX_GONE: usize = 4 << 20;
 #[derive(Debug)]
 pub(super) struct Changes {
     at: TableSpace,
-    /// The version of the oldest note: what was written before is not noted any more.
+    /// The version of the oldest note that can be there: what was written before is not noted any more.
     horizon: u64,
     /// Records written at or after the horizon.
     records: u64,
@@ -38,7 +39,10 @@ impl Changes {
             KeyPart::Change { version } => Some(version),
             _ => None,
         });
-        let (horizon, gone) = (horizon.unwrap_or_default(), BTreeSet::new());
+        let pruned = ground.open.pruned_up_to(at).await?.0;
+        let after_pruned = if pruned > 0 { pruned.saturating_add(1) } else { 0 };
+        let horizon = horizon.unwrap_or_default().max(after_pruned);
+        let gone = BTreeSet::new();
         Ok(Self { at, horizon, records: 0, noted: 0, gone, outdated: BTreeSet::new() })
     }
 
@@ -54,13 +58,23 @@ impl Changes {
         &mut self,
         ground: &mut Ground,
         known: &KnownTable,
-        version: u64,
-        value: &[u8],
+        (version, has_keys): (u64, bool),
+        value: &Bytes,
     ) -> Result<(), StoreError> {
-        let Some((uuid, op)) = read(value) else {
+        let Some(Note { uuid, op, before, .. }) = Note::from_bytes(value) else {
             ground.add(Fault::ChangeMalformed, || format!("{} at version {version}", known.name()));
             return Ok(());
         };
+        if let Some(before) = before.filter(|_| has_keys) {
+            let id = record_id(self.at.space, uuid);
+            match ground.open.open_record(&known.table, id, before) {
+                Ok(_) => {}
+                Err(StoreError::Sealed { .. } | StoreError::Scope { .. }) => {
+                    ground.add(Fault::ChangeMalformed, || format!("{} at version {version}", known.name()));
+                }
+                Err(error) => return Err(error),
+            }
+        }
         let stored = ground.open.value(&self.at.record(uuid)).await?;
         match (op, stored.map(|sealed| version_of(&sealed))) {
             (ChangeOp::Put, Some(Some(stored))) if stored == version => self.noted += 1,
@@ -83,6 +97,13 @@ impl Changes {
             (ChangeOp::Put | ChangeOp::Delete, Some(_)) => {}
         }
         Ok(())
+    }
+
+    /// Judges the row that says which notes are gone.
+    pub(super) fn pruned(&self, ground: &mut Ground, known: &KnownTable, value: &[u8]) {
+        if value.len() != NUMBER_BYTES {
+            ground.add(Fault::ChangeMalformed, || format!("{}: what is gone", known.name()));
+        }
     }
 
     pub(super) async fn end(self, ground: &mut Ground, known: &KnownTable) -> Result<(), StoreError> {
@@ -115,7 +136,8 @@ impl Changes {
         let mut rest = KeyRange::prefix(&join(self.at.changes(), &version.to_be_bytes()));
         loop {
             let rows = ground.open.rows_in(rest.clone(), Order::Asc, BATCH).await?;
-            if rows.iter().any(|(_, value)| read(value) == Some((uuid, ChangeOp::Put))) {
+            let notes = rows.iter().filter_map(|(_, value)| Note::from_bytes(value));
+            if notes.into_iter().any(|note| note.uuid == uuid && note.op == ChangeOp::Put) {
                 return Ok(true);
             }
             match rows.last().filter(|_| rows.len() == BATCH) {
@@ -129,15 +151,4 @@ impl Changes {
 /// The version in a sealed value's header.
 fn version_of(sealed: &[u8]) -> Option<u64> {
     Header::split(sealed).ok().map(|(header, _)| header.version.0)
-}
-
-/// Which record a note is about, and what was done.
-fn read(value: &[u8]) -> Option<(Uuid, ChangeOp)> {
-    let (uuid, op) = value.split_first_chunk()?;
-    let op = match op {
-        [op] if *op == ChangeOp::Put as u8 => ChangeOp::Put,
-        [op] if *op == ChangeOp::Delete as u8 => ChangeOp::Delete,
-        _ => return None,
-    };
-    Some((Uuid::from_bytes(*uuid), op))
 }

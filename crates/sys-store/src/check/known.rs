@@ -162,7 +162,8 @@ impl KnownTable {
             }
         }
         let (record, rules) = (record.clone(), rules.record(at).clone());
-        let table = Table::new((&module, module_number), number, record, rules, indexes, Bytes::new());
+        let table =
+            Table::new((&module, module_number), number, record, rules, indexes, (Bytes::new(), Default::default()));
         Ok(Self { table, building, unjudged })
     }
 }

@@ -81,8 +81,9 @@ impl TableWalk {
             KeyPart::Scope { kind } => self.count(ground, Part::Scope(kind)),
             KeyPart::Change { version } => {
                 ground.report.seen.changes += 1;
-                self.changes.change(ground, &self.known, version, &value).await?;
+                self.changes.change(ground, &self.known, (version, self.has_keys), &value).await?;
             }
+            KeyPart::Pruned => self.changes.pruned(ground, &self.known, &value),
             KeyPart::Log { .. } => ground.unknown(key),
         }
         Ok(())
@@ -236,7 +237,7 @@ fn part_of(row: &[u8]) -> Option<Part> {
         KeyPart::Token { index } => Some(Part::Index(index)),
         KeyPart::Ordered { index } => Some(Part::Ordered(index)),
         KeyPart::Scope { kind } => Some(Part::Scope(kind)),
-        KeyPart::Record(_) | KeyPart::Change { .. } | KeyPart::Log { .. } => None,
+        KeyPart::Record(_) | KeyPart::Change { .. } | KeyPart::Pruned | KeyPart::Log { .. } => None,
     }
 }
 
@@ -267,7 +268,7 @@ mod tests {
             let entropy = bed.store.entropy().clone();
             let sealed = sealed::seal(&keys, &table.place(id.org, &key), note.encode_to_vec(), entropy.as_ref());
             open.put(key, sealed, Some(VERSION_OFFSET));
-            open.changed(table, id, crate::open::ChangeOp::Put);
+            open.changed(table, id, crate::note::ChangeOp::Put, None);
             open.commit().await.unwrap();
             let report = bed.store.check(CheckOptions::default(), &mut |_| {}).await.unwrap();
             assert_eq!(report.count(fault), 1, "{report:?}");

@@ -1,11 +1,12 @@
 //! The enum in front of the engines, so that whoever holds an engine needs neither a type parameter nor a `dyn`.
 
 use super::{
-    CommitError, CommitVersion, Engine, EngineError, KeyRange, Order, Txn, Write,
+    Changes, CommitError, CommitVersion, Engine, EngineError, KeyRange, Order, Txn, Write,
     memory::{MemoryEngine, MemoryTxn},
     redb::{EngineStats, RedbEngine, RedbTxn},
 };
 use bytes::Bytes;
+use std::collections::HashSet;
 
 /// Any of the engines.
 #[derive(Debug, Clone)]
@@ -44,6 +45,20 @@ impl Engine for AnyEngine {
             Self::Memory(engine) => engine.begin().await.map(AnyTxn::Memory),
         }
     }
+
+    fn changes(&self, prefix: Bytes) -> Changes {
+        match self {
+            Self::Redb(engine) => engine.changes(prefix),
+            Self::Memory(engine) => engine.changes(prefix),
+        }
+    }
+
+    fn written(&self) -> HashSet<Bytes> {
+        match self {
+            Self::Redb(engine) => engine.written(),
+            Self::Memory(engine) => engine.written(),
+        }
+    }
 }
 
 impl Txn for AnyTxn {
@@ -72,6 +87,13 @@ impl Txn for AnyTxn {
         match self {
             Self::Redb(txn) => txn.commit(writes).await,
             Self::Memory(txn) => txn.commit(writes).await,
+        }
+    }
+
+    async fn commit_alone(self, writes: Vec<Write>) -> Result<CommitVersion, CommitError> {
+        match self {
+            Self::Redb(txn) => txn.commit_alone(writes).await,
+            Self::Memory(txn) => txn.commit_alone(writes).await,
         }
     }
 }

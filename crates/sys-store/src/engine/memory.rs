@@ -5,12 +5,12 @@
 //! engine compares versions. No number of rows or bytes is bounded but those of a single transaction.
 
 use super::{
-    Bounded, CommitError, CommitVersion, Engine, EngineError, KeyRange, MAX_RANGE_ROWS, MAX_READS, NUMBER_BYTES, Order,
-    Txn, Write, at_most, check_writes,
+    Bounded, Changes, CommitError, CommitVersion, Engine, EngineError, KeyRange, MAX_RANGE_ROWS, MAX_READS,
+    NUMBER_BYTES, Order, Txn, Write, at_most, change_prefixes, check_each, check_writes, feed::Feed,
 };
 use bytes::Bytes;
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashSet},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
@@ -20,6 +20,7 @@ type Rows = BTreeMap<Bytes, Bytes>;
 #[derive(Debug, Clone, Default)]
 pub struct MemoryEngine {
     store: Arc<Mutex<Store>>,
+    feed: Feed,
 }
 
 #[derive(Debug, Default)]
@@ -54,7 +55,8 @@ impl MemoryEngine {
     #[must_use]
     pub fn fork(&self) -> Self {
         let Store { rows, version } = &*self.lock();
-        Self { store: Arc::new(Mutex::new(Store { rows: Arc::clone(rows), version: *version })) }
+        let store = Arc::new(Mutex::new(Store { rows: Arc::clone(rows), version: *version }));
+        Self { store, feed: Feed::default() }
     }
 
     fn lock(&self) -> MutexGuard<'_, Store> {
@@ -74,6 +76,14 @@ impl Engine for MemoryEngine {
             version: store.version,
             reads: Vec::new(),
         })
+    }
+
+    fn changes(&self, prefix: Bytes) -> Changes {
+        self.feed.subscribe(prefix)
+    }
+
+    fn written(&self) -> HashSet<Bytes> {
+        self.feed.written()
     }
 }
 
@@ -118,13 +128,39 @@ impl Txn for MemoryTxn {
         if !unchanged {
             return Err(CommitError::Conflict);
         }
-        let version = store.version.checked_add(1).ok_or(EngineError::NumbersExhausted)?;
-        let mut rows = Rows::clone(&store.rows);
+        let changed = change_prefixes(&writes);
+        let version = store.apply(writes)?;
+        drop(store);
+        self.engine.feed.call(&changed);
+        Ok(version)
+    }
+
+    async fn commit_alone(self, writes: Vec<Write>) -> Result<CommitVersion, CommitError> {
+        if writes.is_empty() {
+            return Ok(CommitVersion(self.version));
+        }
+        check_each(&writes)?;
+        let mut store = self.engine.lock();
+        if store.version != self.version {
+            return Err(CommitError::Conflict);
+        }
+        let changed = change_prefixes(&writes);
+        let version = store.apply(writes)?;
+        drop(store);
+        self.engine.feed.call(&changed);
+        Ok(version)
+    }
+}
+
+impl Store {
+    fn apply(&mut self, writes: Vec<Write>) -> Result<CommitVersion, CommitError> {
+        let version = self.version.checked_add(1).ok_or(EngineError::NumbersExhausted)?;
+        let mut rows = Rows::clone(&self.rows);
         for write in writes {
             apply(&mut rows, write, version)?;
         }
-        store.rows = Arc::new(rows);
-        store.version = version;
+        self.rows = Arc::new(rows);
+        self.version = version;
         Ok(CommitVersion(version))
     }
 }

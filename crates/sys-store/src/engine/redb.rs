@@ -20,13 +20,13 @@ mod syncs;
 pub use stats::EngineStats;
 
 use super::{
-    Bounded, CommitError, CommitVersion, Engine, EngineError, KeyRange, MAX_RANGE_ROWS, MAX_SNAPSHOT_AGE, Order, Txn,
-    Write, at_most, check_writes,
+    Bounded, Changes, CommitError, CommitVersion, Engine, EngineError, KeyRange, MAX_RANGE_ROWS, MAX_SNAPSHOT_AGE,
+    Order, Txn, Write, at_most, check_each, check_writes, feed::Feed,
 };
 use bytes::Bytes;
 use commit::{Committer, Request};
-use conflict::{ReadSet, WindowBounds};
-use error::{engine_error, io_error};
+use conflict::{ReadSet, Reads, WindowBounds};
+use error::{engine_error, io_error, sound};
 use queue::Queue;
 use redb::{
     Builder, ReadOnlyTable, ReadableTable, ReadableTableMetadata, StorageBackend, TableDefinition,
@@ -34,6 +34,7 @@ use redb::{
 };
 use stats::Counters;
 use std::{
+    collections::HashSet,
     fmt,
     fs::OpenOptions,
     path::Path,
@@ -124,6 +125,7 @@ struct State {
     failed: OnceLock<EngineError>,
     counters: Counters,
     syncs: Syncs,
+    feed: Feed,
 }
 
 /// The state after a commit. Opening one costs as much as a read, so all transactions share it until the next commit.
@@ -144,7 +146,7 @@ impl RedbEngine {
         create::create_if_absent(path)?;
         let file = OpenOptions::new().read(true).write(true).open(path).map_err(io_error)?;
         let backend = FileBackend::new(file).map_err(engine_error)?;
-        Self::start(backend, options, Bounds::default()).map_err(|error| match error {
+        sound(|| Self::start(backend, options, Bounds::default())).map_err(|error| match error {
             EngineError::Locked { .. } => EngineError::Locked { path: path.to_owned() },
             other => other,
         })
@@ -172,6 +174,7 @@ impl RedbEngine {
             failed: OnceLock::new(),
             counters: Counters::default(),
             syncs: syncs.clone(),
+            feed: Feed::default(),
         });
         let window = WindowBounds { writes: bounds.remembered_writes, age: bounds.snapshot_age };
         let committer = Committer::new(database, syncs, Arc::clone(&state), version, window);
@@ -205,6 +208,14 @@ impl Engine for RedbEngine {
         let snapshot = Arc::clone(published.as_ref().ok_or(EngineError::Closed)?);
         Ok(RedbTxn { inner: Arc::clone(&self.inner), snapshot, reads: ReadSet::default(), began: Instant::now() })
     }
+
+    fn changes(&self, prefix: Bytes) -> Changes {
+        self.inner.state.feed.subscribe(prefix)
+    }
+
+    fn written(&self) -> HashSet<Bytes> {
+        self.inner.state.feed.written()
+    }
 }
 
 impl RedbTxn {
@@ -221,14 +232,16 @@ impl Txn for RedbTxn {
     async fn get(&mut self, key: &[u8]) -> Result<Option<Bytes>, EngineError> {
         self.check_age()?;
         self.reads.add_key(key);
-        let value = ReadableTable::get(&self.snapshot.rows, key).map_err(engine_error)?;
-        Ok(value.map(|value| Bytes::copy_from_slice(value.value())))
+        sound(|| {
+            let value = ReadableTable::get(&self.snapshot.rows, key).map_err(engine_error)?;
+            Ok(value.map(|value| Bytes::copy_from_slice(value.value())))
+        })
     }
 
     async fn range(&mut self, keys: KeyRange, order: Order, limit: usize) -> Result<Vec<(Bytes, Bytes)>, EngineError> {
         self.check_age()?;
         at_most(Bounded::RangeRows, limit, MAX_RANGE_ROWS)?;
-        let rows = self.snapshot.range(&keys, order, limit)?;
+        let rows = sound(|| self.snapshot.range(&keys, order, limit))?;
         self.reads.add_range(keys, order, limit, &rows);
         Ok(rows)
     }
@@ -239,16 +252,35 @@ impl Txn for RedbTxn {
         }
         let size_bytes = check_writes(&writes)?;
         self.reads.check_whole()?;
-        let Self { inner, snapshot, reads, .. } = self;
-        let (answer, answered) = oneshot::channel();
-        let request = Request { snapshot: snapshot.version.0, reads, writes, size_bytes, answer };
-        // The pages of the snapshot are free to go while the commit waits.
-        drop(snapshot);
-        inner.state.queue.push(request).await?;
-        // The commit thread answers each, whatever happens to it.
-        let died = || EngineError::Failed { cause: "the commit thread stopped".to_owned() };
-        answered.await.unwrap_or_else(|_| Err(CommitError::Unknown(died())))
+        let reads = Reads::These(self.reads);
+        hand_over(self.inner, self.snapshot, reads, writes, size_bytes).await
     }
+
+    async fn commit_alone(self, writes: Vec<Write>) -> Result<CommitVersion, CommitError> {
+        if writes.is_empty() {
+            return Ok(self.snapshot.version);
+        }
+        let size_bytes = check_each(&writes)?;
+        hand_over(self.inner, self.snapshot, Reads::Everything, writes, size_bytes).await
+    }
+}
+
+/// Gives a transaction to the commit thread and waits for its answer.
+async fn hand_over(
+    inner: Arc<Inner>,
+    snapshot: Arc<Snapshot>,
+    reads: Reads,
+    writes: Vec<Write>,
+    size_bytes: usize,
+) -> Result<CommitVersion, CommitError> {
+    let (answer, answered) = oneshot::channel();
+    let request = Request { snapshot: snapshot.version.0, reads, writes, size_bytes, answer };
+    // The pages of the snapshot are free to go while the commit waits.
+    drop(snapshot);
+    inner.state.queue.push(request).await?;
+    // The commit thread answers each, whatever happens to it.
+    let died = || EngineError::Failed { cause: "the commit thread stopped".to_owned() };
+    answered.await.unwrap_or_else(|_| Err(CommitError::Unknown(died())))
 }
 
 impl Inner {

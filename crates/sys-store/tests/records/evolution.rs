@@ -186,3 +186,17 @@ async fn a_contract_that_breaks_what_is_stored_does_not_load() {
     let reused = grown.replace("reserved 10;", "string other = 10;");
     assert!(matches!(world.load_tasks(&reused).await, Err(LoadError::Breaking(_))));
 }
+
+#[tokio::test]
+async fn a_package_stays_with_the_module_that_brought_it() {
+    let world = World::new(Kind::Memory).await;
+    world.tasks().await;
+    // As when somebody gives the folder of a module another name: it would begin anew, without its records.
+    let renamed = load(&world.store, compile("mod-renamed", "tasks/v1/tasks.proto", TASKS)).await;
+    let Err(LoadError::Owned { package, module }) = renamed else { panic!("{renamed:?}") };
+    assert_eq!((package.as_str(), module.as_str()), ("tasks.v1", "mod-tasks"));
+    world.tasks().await;
+    let mut known = world.store.known_modules().await.unwrap();
+    known.sort();
+    assert_eq!(known, ["mod-tasks", "sys-directory"], "nothing is left of the attempt");
+}

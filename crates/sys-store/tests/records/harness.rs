@@ -21,7 +21,7 @@ use tempfile::TempDir;
 
 pub(crate) const NOTES: &str = include_str!("../../../../modules/mod-notes/notes/v1/notes.proto");
 pub(crate) const TASKS: &str = include_str!("contracts/tasks.proto");
-const DIRECTORY: &str = include_str!("contracts/directory.proto");
+pub(crate) const DIRECTORY: &str = include_str!("contracts/directory.proto");
 
 /// The time of all calls.
 pub(crate) const NOW: Now = Now { unix_s: 1_790_000_000, nanos: 0 };
@@ -247,6 +247,7 @@ pub(crate) fn kind(refused: &Refused) -> String {
         Refused::EtagMismatch => "etag".to_owned(),
         Refused::Taken { field } => format!("taken {field}"),
         Refused::PageToken => "page token".to_owned(),
+        Refused::ResumeToken => "resume token".to_owned(),
         Refused::Store(error) => panic!("the store failed: {error} ({error:?})"),
     }
 }

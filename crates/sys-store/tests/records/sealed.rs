@@ -3,11 +3,11 @@
 use crate::harness::*;
 use bytes::Bytes;
 use std::{fs, sync::Arc};
-use sys_contract::model::Role;
+use sys_contract::{id::RecordId, model::Role};
 use sys_keys::{Keyring, Unsealer, deterministic::SeededEntropy};
 use sys_store::{
     Refused, SealedError, Store, StoreError, SystemKind, Table,
-    engine::{AnyEngine, Engine, KeyRange, Order, Txn, Write, memory::MemoryEngine, redb::RedbEngine},
+    engine::{AnyEngine, CommitVersion, Engine, KeyRange, Order, Txn, Write, memory::MemoryEngine, redb::RedbEngine},
 };
 
 /// Sealed records are longer than this, index rows are empty and change rows short.
@@ -123,7 +123,7 @@ async fn a_store_does_not_open_under_other_keys() {
     // Those of another store.
     Store::open(AnyEngine::Memory(MemoryEngine::new()), keyring.clone(), entropy.clone()).await.unwrap();
     let opened = Store::open(world.engine.clone(), keyring, entropy).await;
-    assert!(matches!(opened, Err(StoreError::Sealed { .. })), "{opened:?}");
+    assert!(matches!(opened, Err(StoreError::OtherKeys)), "{opened:?}");
 }
 
 /// Keys that belong to tasks in org A, from the byte that says what they lead to.
@@ -135,7 +135,7 @@ async fn task_rows(world: &World) -> Vec<(Bytes, Bytes)> {
 }
 
 #[tokio::test]
-async fn each_commit_leaves_one_change_row_for_each_record_that_it_wrote() {
+async fn each_commit_leaves_one_note_of_each_record_that_it_wrote_with_the_sealed_state_before() {
     for kind in BOTH {
         let world = World::new(kind).await;
         let table = world.tasks().await;
@@ -150,17 +150,19 @@ async fn each_commit_leaves_one_change_row_for_each_record_that_it_wrote() {
         update_in(&mut open.confined(&table, &user), ids[0], &[], weight(1), None).await.unwrap();
         let version = open.commit().await.unwrap();
         ids.sort();
-        expect.extend((0_u32..).zip(&ids).map(|(number, id)| (version, number, *id, 1)));
+        expect.extend((0_u32..).zip(&ids).map(|(number, id)| (version, number, *id, 1, Bytes::new())));
+        let rows = task_rows(&world).await;
+        let (_, before) = rows.iter().find(|(key, _)| key[0] == 1 && key.ends_with(ids[1].uuid.as_bytes())).unwrap();
         let mut open = world.begin().await;
         open.danger_unruled(&table).delete(ids[1]).await.unwrap();
-        expect.push((open.commit().await.unwrap(), 0, ids[1], 2));
+        expect.push((open.commit().await.unwrap(), 0, ids[1], 2, before.clone()));
 
-        let change =
-            |(version, number, id, op): &(sys_store::engine::CommitVersion, u32, sys_contract::id::RecordId, u8)| {
-                let key = [&[4], version.0.to_be_bytes().as_slice(), &number.to_be_bytes()].concat();
-                (Bytes::from(key), Bytes::from([id.uuid.as_bytes().as_slice(), &[*op]].concat()))
-            };
-        let expect: Vec<_> = expect.iter().map(change).collect();
+        let note = |(version, number, id, op, before): (CommitVersion, u32, RecordId, u8, Bytes)| {
+            let key = [&[4], version.0.to_be_bytes().as_slice(), &number.to_be_bytes()].concat();
+            let note = [id.uuid.as_bytes().as_slice(), &[op], &NOW.unix_s.to_be_bytes(), &before].concat();
+            (Bytes::from(key), Bytes::from(note))
+        };
+        let expect: Vec<_> = expect.into_iter().map(note).collect();
         let rows = task_rows(&world).await;
         let (changes, rest): (Vec<_>, Vec<_>) = rows.into_iter().partition(|(key, _)| key[0] == 4);
         assert_eq!(changes, expect);

@@ -95,6 +95,18 @@ fn control_a_commit_number_in_an_answer_is_found() {
 }
 
 #[test]
+fn control_an_event_for_a_record_that_was_not_judged_is_found() {
+    let program = caught(Spy::Gone).expect("a hidden record that goes is told of");
+    assert!(program.steps.len() < 12, "a short example: {program:?}");
+}
+
+#[test]
+fn control_a_message_for_each_commit_is_found() {
+    let program = caught(Spy::Woken).expect("commits are heard that show nothing");
+    assert!(program.steps.len() < 12, "a short example: {program:?}");
+}
+
+#[test]
 fn control_the_programs_do_hide_something() {
     let config = Config { cases: 60, failure_persistence: None, ..Config::default() };
     let rng = TestRng::deterministic_rng(config.rng_algorithm);

@@ -22,6 +22,22 @@ macro_rules! counting {
     };
 }
 
+/// A second service, with a watch of these messages that is written so.
+macro_rules! watching {
+    ($answers:literal, $request:literal, $answer:literal) => {
+        concat!(
+            "message GetNoteRequest { string id = 1; }\nservice NewsService { rpc WatchNotes(WatchRequest) returns (",
+            $answers,
+            "WatchResponse) { option (sys.policy.v1.method) = { serve: WATCH }; } }\n",
+            "message WatchRequest { ",
+            $request,
+            " }\nmessage WatchResponse { ",
+            $answer,
+            " }"
+        )
+    };
+}
+
 const UPLOADED: &[(&str, &str, &str)] = &[
     ("syntax error", "message GetNoteRequest {", "mesage GetNoteRequest {"),
     (
@@ -59,8 +75,13 @@ const UPLOADED: &[(&str, &str, &str)] = &[
     ),
     ("a method without rule", "{ option (sys.policy.v1.method) = { serve: GET }; }", ";"),
     ("a handler's method without grant", "    option (sys.policy.v1.method_allow) = { owner: true };\n", ""),
-    ("a stream of requests", "(PublishNoteRequest)", "(stream PublishNoteRequest)"),
-    ("a stream of answers", "returns (ListNotesResponse)", "returns (stream ListNotesResponse)"),
+    ("a stream of requests that is served", "GetNote(GetNoteRequest)", "GetNote(stream GetNoteRequest)"),
+    ("a list that is a stream", "returns (ListNotesResponse)", "returns (stream ListNotesResponse)"),
+    (
+        "a sign-in that is a stream",
+        "rpc PublishNote(PublishNoteRequest) returns (Note) {\n    option (sys.policy.v1.method) = {",
+        "rpc PublishNote(stream PublishNoteRequest) returns (Note) {\n    option (sys.policy.v1.method) = { sign_in: true",
+    ),
     ("a verb that no grant opens", "{ verbs: [GET, CREATE] role", "{ verbs: [GET] role"),
     (
         "a grant on a served method",
@@ -89,6 +110,7 @@ const UPLOADED: &[(&str, &str, &str)] = &[
     ("a fresh password that is no message", "audit: FULL", "step_up: true"),
     ("reach of an unknown record", "audit: FULL", "reach: [\"Nota.GET\"]"),
     ("reach of an unknown verb", "audit: FULL", "reach: [\"Note.UPDAT\"]"),
+    ("reach of WATCH", "audit: FULL", "reach: [\"Note.WATCH\"]"),
     ("reach of COUNT", "audit: FULL", "reach: [\"Note.COUNT\"]"),
     ("reach of LIST", "audit: FULL", "reach: [\"Note.LIST\"]"),
     ("elevate without verb", "audit: FULL", "elevate: [\"Note\"]"),
@@ -106,6 +128,7 @@ const UPLOADED: &[(&str, &str, &str)] = &[
         "{ verbs: [UPDATE, DELETE] when: \"true\" }",
     ),
     ("a grant of no verb", "{ verbs: [DELETE] role: ADMIN at: PROJECT }", "{ role: ADMIN at: PROJECT }"),
+    ("a grant of WATCH", "{ verbs: [DELETE] role: ADMIN", "{ verbs: [WATCH] role: ADMIN"),
     ("a grant of COUNT", "{ verbs: [DELETE] role: ADMIN", "{ verbs: [COUNT] role: ADMIN"),
     ("a grant of LIST", "{ verbs: [DELETE] role: ADMIN", "{ verbs: [LIST] role: ADMIN"),
     ("a grant of an unknown verb", "{ verbs: [DELETE] role: ADMIN", "{ verbs: [VERB_UNSPECIFIED] role: ADMIN"),
@@ -278,6 +301,92 @@ const UPLOADED: &[(&str, &str, &str)] = &[
         "COUNT with records",
         GET_REQUEST,
         counting!("CountNotes", "string org_id = 1;", "int64 count = 1; repeated Note notes = 2;"),
+    ),
+    (
+        "WATCH that answers once",
+        GET_REQUEST,
+        watching!(
+            "",
+            "string org_id = 1; string resume_token = 2;",
+            "sys.policy.v1.WatchEvent event = 1; string id = 2; Note note = 3; string resume_token = 4;"
+        ),
+    ),
+    (
+        "WATCH of nothing",
+        GET_REQUEST,
+        watching!(
+            "stream ",
+            "string org_id = 1; string resume_token = 2;",
+            "sys.policy.v1.WatchEvent event = 1; string id = 2; string resume_token = 4;"
+        ),
+    ),
+    (
+        "WATCH of a list",
+        GET_REQUEST,
+        watching!(
+            "stream ",
+            "string org_id = 1; string resume_token = 2;",
+            "sys.policy.v1.WatchEvent event = 1; string id = 2; repeated Note notes = 3; string resume_token = 4;"
+        ),
+    ),
+    (
+        "WATCH with an event of its own",
+        GET_REQUEST,
+        watching!(
+            "stream ",
+            "string org_id = 1; string resume_token = 2;",
+            "string event = 1; string id = 2; Note note = 3; string resume_token = 4;"
+        ),
+    ),
+    (
+        "WATCH without event",
+        GET_REQUEST,
+        watching!(
+            "stream ",
+            "string org_id = 1; string resume_token = 2;",
+            "string id = 2; Note note = 3; string resume_token = 4;"
+        ),
+    ),
+    (
+        "WATCH that does not say what is gone",
+        GET_REQUEST,
+        watching!(
+            "stream ",
+            "string org_id = 1; string resume_token = 2;",
+            "sys.policy.v1.WatchEvent event = 1; Note note = 3; string resume_token = 4;"
+        ),
+    ),
+    (
+        "WATCH that cannot be taken up again",
+        GET_REQUEST,
+        watching!("stream ", "string org_id = 1;", "sys.policy.v1.WatchEvent event = 1; string id = 2; Note note = 3;"),
+    ),
+    (
+        "WATCH that names no org",
+        GET_REQUEST,
+        watching!(
+            "stream ",
+            "string resume_token = 2;",
+            "sys.policy.v1.WatchEvent event = 1; string id = 2; Note note = 3; string resume_token = 4;"
+        ),
+    ),
+    (
+        "WATCH in an order",
+        GET_REQUEST,
+        watching!(
+            "stream ",
+            "string org_id = 1; string resume_token = 2; string order_by = 3;",
+            "sys.policy.v1.WatchEvent event = 1; string id = 2; Note note = 3; string resume_token = 4;"
+        ),
+    ),
+    (
+        "WATCH with commit numbers",
+        GET_REQUEST,
+        watching!(
+            "stream ",
+            "string org_id = 1; string resume_token = 2;",
+            "sys.policy.v1.WatchEvent event = 1; string id = 2; Note note = 3; string resume_token = 4; int64 version = 5;"
+        ),
     ),
     ("LIST of two records", "repeated Note notes = 1;", "repeated Note notes = 1; repeated Note more = 3;"),
     (

@@ -1,6 +1,6 @@
 //! A whole reference monitor over a store in memory, with a module that misbehaves.
 
-use super::PATIENCE;
+use super::{PATIENCE, streams::words};
 use crate::{
     audit::Leaf,
     call::Call,
@@ -20,7 +20,10 @@ use http_body_util::{BodyExt, Full};
 use prost::Message;
 use std::{
     net::IpAddr,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicI64, Ordering},
+    },
     time::Instant,
 };
 use sys_contract::{
@@ -44,6 +47,7 @@ pub(super) struct Bed {
     monitor: Monitor,
     store: Store,
     pub(super) leaked: Leaked,
+    shift_s: Arc<AtomicI64>,
     _files: tempfile::TempDir,
 }
 
@@ -73,6 +77,7 @@ impl Module for Attacks {
         handlers.unary(path_of("Keep"), async |_, ()| -> Result<(), Refusal> {
             Err(Refusal::new(Reason::TokenRefused, "kept").keep_writes())
         });
+        words::register(handlers);
         let leaked = self.leaked.clone();
         handlers.unary(path_of("Leak"), move |call, ()| {
             *leaked.lock().unwrap() = Some(call);
@@ -92,7 +97,7 @@ impl Module for Attacks {
 }
 
 /// Handlers are registered under names that live as long as the program.
-fn path_of(method: &str) -> &'static str {
+pub(super) fn path_of(method: &str) -> &'static str {
     format!("{METHODS}/{method}").leak()
 }
 
@@ -111,15 +116,21 @@ impl Bed {
         let unsealer = Unsealer::DangerKeyFile(files.path().join("danger"));
         let keyring = Keyring::create(&files.path().join("keys"), &unsealer, entropy.clone()).unwrap();
         let store = Store::open(AnyEngine::Memory(MemoryEngine::new()), keyring, entropy).await.unwrap();
-        let countries = Arc::default();
-        let settings = Settings { issuer: "http://127.0.0.1".to_owned(), rates, clock: Clock::System, countries };
+        let (countries, shift_s) = (Arc::default(), Arc::<AtomicI64>::default());
+        let clock = Clock::Shifted(shift_s.clone());
+        let settings = Settings { issuer: "http://127.0.0.1".to_owned(), rates, clock, countries };
         let monitor = Monitor::start(store.clone(), settings).await.unwrap();
         let text = include_str!("attack.proto").to_owned();
         let source = SourceFile { path: "sys/attack/v1/attack.proto".to_owned(), text };
         let contract = Arc::new(load("attack", Origin::BuiltIn, &[source]).unwrap());
         let leaked = Leaked::default();
         monitor.host().load(Arc::new(Attacks { contract, leaked: leaked.clone() })).await.unwrap();
-        Self { monitor, store, leaked, _files: files }
+        Self { monitor, store, leaked, shift_s, _files: files }
+    }
+
+    /// Moves the server's clock.
+    pub(super) fn advance_s(&self, by: i64) {
+        self.shift_s.fetch_add(by, Ordering::Relaxed);
     }
 
     pub(super) fn monitor(&self) -> &Monitor {

@@ -1,13 +1,13 @@
 //! More than the gate can do, and callers who do not wait.
 
 use super::{
-    super::{Arrival, load},
+    super::{Arrival, TurnedAway, load},
     bed::Bed,
 };
 use crate::throttle::{Rate, Rates};
 use bytes::Bytes;
 use futures_util::FutureExt;
-use http::{Request, header};
+use http::{Request, Version, header};
 use http_body_util::{BodyExt, Full};
 use std::{
     num::NonZeroU32,
@@ -67,6 +67,23 @@ async fn what_waited_too_long_to_be_begun_with_is_not_begun_and_health_answers()
     let answer = bed.send(request).await;
     assert_eq!((answer.status, answer.code.as_str()), (504, "deadline_exceeded"));
     assert!(bed.leaked.lock().unwrap().is_none(), "the handler did not run");
+}
+
+#[tokio::test]
+async fn whom_the_listener_turns_away_nobody_works_for_and_health_answers() {
+    let bed = Bed::new().await;
+    for version in [Version::HTTP_11, Version::HTTP_2] {
+        let turned_away = |mut request: Request<Full<Bytes>>| {
+            *request.version_mut() = version;
+            request.extensions_mut().insert(TurnedAway);
+            bed.send(request)
+        };
+        let answer = turned_away(bed.request("Leak", None)).await;
+        assert_eq!((answer.status, answer.code.as_str()), (503, "unavailable"), "{version:?}");
+        assert!(answer.text.contains("google.rpc.RetryInfo"), "{}", answer.text);
+        assert!(bed.leaked.lock().unwrap().is_none(), "the handler did not run");
+        assert_eq!(turned_away(health(&bed)).await.status, 200);
+    }
 }
 
 #[tokio::test]

@@ -7,12 +7,13 @@
 
 use super::{
     META, META_VERSION, ROWS, Snapshot, State,
-    conflict::{ReadSet, Window, WindowBounds},
+    conflict::{Reads, Window, WindowBounds},
     error::engine_error,
     logs::Logs,
     syncs::Syncs,
 };
-use crate::engine::{CommitError, CommitVersion, EngineError, Write};
+use crate::engine::{CommitError, CommitVersion, EngineError, Write, change_prefixes};
+use bytes::Bytes;
 use redb::{Database, WriteTransaction};
 use std::{
     error::Error,
@@ -34,7 +35,7 @@ type Verdict = Result<CommitVersion, CommitError>;
 pub(super) struct Request {
     /// The version that it read.
     pub(super) snapshot: u64,
-    pub(super) reads: ReadSet,
+    pub(super) reads: Reads,
     pub(super) writes: Vec<Write>,
     pub(super) size_bytes: usize,
     /// Where its caller waits, if he still does.
@@ -89,7 +90,7 @@ impl Committer {
 
     /// After an error nothing more is committed, and a panic is one: redb aborts the process if its database is dropped by a
     /// thread that unwinds, and those who wait would never be answered.
-    fn commit_or_fail(&mut self, batch: Vec<(u64, ReadSet, Vec<Write>)>) -> Result<Vec<Verdict>, CommitError> {
+    fn commit_or_fail(&mut self, batch: Vec<(u64, Reads, Vec<Write>)>) -> Result<Vec<Verdict>, CommitError> {
         let panicked = || CommitError::Unknown(EngineError::Failed { cause: "the commit thread panicked".to_owned() });
         catch_unwind(AssertUnwindSafe(|| self.commit(batch)))
             .unwrap_or_else(|_| Err(panicked()))
@@ -97,12 +98,13 @@ impl Committer {
     }
 
     /// Commits those of a batch that conflict with nothing. An error is that of the whole batch.
-    fn commit(&mut self, batch: Vec<(u64, ReadSet, Vec<Write>)>) -> Result<Vec<Verdict>, CommitError> {
+    fn commit(&mut self, batch: Vec<(u64, Reads, Vec<Write>)>) -> Result<Vec<Verdict>, CommitError> {
         let began = Instant::now();
         let mut txn = self.database.begin_write().map_err(engine_error)?;
         // Also makes the commit one in two phases. A start after a crash takes milliseconds instead of reading the file.
         txn.set_quick_repair(true);
-        let verdicts = self.write(&txn, batch)?;
+        let mut changed = Vec::new();
+        let verdicts = self.write(&txn, batch, &mut changed)?;
         let conflicts = verdicts.iter().filter(|verdict| matches!(verdict, Err(CommitError::Conflict))).count();
         if verdicts.iter().all(Result::is_err) {
             txn.abort().map_err(engine_error)?;
@@ -116,6 +118,8 @@ impl Committer {
         })?;
         let snapshot = Snapshot::of(&self.database, self.version).map_err(CommitError::Unknown)?;
         *self.state.published.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(snapshot));
+        // Before anybody is answered, who may be gone; and only now, when it can be read.
+        self.state.feed.call(&changed);
         self.state.counters.batch(verdicts.len(), conflicts, began.elapsed());
         Ok(verdicts)
     }
@@ -123,7 +127,8 @@ impl Committer {
     fn write(
         &mut self,
         txn: &WriteTransaction,
-        batch: Vec<(u64, ReadSet, Vec<Write>)>,
+        batch: Vec<(u64, Reads, Vec<Write>)>,
+        changed: &mut Vec<Bytes>,
     ) -> Result<Vec<Verdict>, EngineError> {
         let now = Instant::now();
         let mut rows = txn.open_table(ROWS).map_err(engine_error)?;
@@ -134,6 +139,7 @@ impl Committer {
                 continue;
             }
             let version = self.version.checked_add(1).ok_or(EngineError::NumbersExhausted)?;
+            changed.extend(change_prefixes(&writes));
             let completed = match self.logs.complete(writes, version, &rows) {
                 Ok(completed) => completed,
                 // These two are the transaction's own fault; anything else is the store's.

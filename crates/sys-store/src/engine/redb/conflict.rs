@@ -62,6 +62,15 @@ impl ReadSet {
     }
 }
 
+/// What a transaction depends on.
+#[derive(Debug)]
+pub(super) enum Reads {
+    /// What it has read.
+    These(ReadSet),
+    /// All there is: it conflicts with every commit since its snapshot.
+    Everything,
+}
+
 /// How much of the past the commit thread remembers. A transaction whose snapshot is older conflicts.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct WindowBounds {
@@ -97,11 +106,13 @@ impl Window {
     }
 
     /// Whether something that was read from the snapshot at `snapshot` has been written since, or may have been.
-    pub(super) fn conflicts(&self, reads: &ReadSet, snapshot: u64) -> bool {
-        if reads.is_empty() {
-            return false;
-        }
+    pub(super) fn conflicts(&self, reads: &Reads, snapshot: u64) -> bool {
         let newest = self.commits.back().map_or(self.forgotten, |commit| commit.version);
+        let reads = match reads {
+            Reads::These(reads) if !reads.is_empty() => reads,
+            Reads::These(_) => return false,
+            Reads::Everything => return snapshot != newest,
+        };
         if snapshot >= newest {
             return false;
         }
@@ -122,6 +133,11 @@ impl Window {
 
     /// Remembers a commit, and forgets what goes beyond the bounds.
     pub(super) fn add(&mut self, version: u64, keys: Vec<Bytes>, now: Instant) {
+        if keys.len() > self.bounds.writes {
+            // It would forget all others and then itself.
+            *self = Self::new(self.bounds, version);
+            return;
+        }
         for key in &keys {
             self.last_write.insert(key.clone(), version);
         }

@@ -1,7 +1,12 @@
 //! What redb's errors mean to the layers above.
 
 use crate::engine::{Bounded, EngineError, MAX_VALUE_BYTES};
-use std::{io, path::PathBuf, sync::Arc};
+use std::{
+    io,
+    panic::{AssertUnwindSafe, catch_unwind},
+    path::PathBuf,
+    sync::Arc,
+};
 
 /// Any of redb's errors.
 pub(super) fn engine_error(error: impl Into<redb::Error>) -> EngineError {
@@ -21,6 +26,13 @@ pub(super) fn engine_error(error: impl Into<redb::Error>) -> EngineError {
         // The rest says that the file is not one of ours, or that it is used as none of our code does.
         error => EngineError::Corrupt { what: error.to_string() },
     }
+}
+
+/// Does something with redb, which panics on pages that it has not written so. The sums of pages are not checked where they are
+/// read, so that a damaged file gets that far; nothing that is used after it was left half done here.
+pub(super) fn sound<T>(work: impl FnOnce() -> Result<T, EngineError>) -> Result<T, EngineError> {
+    let damaged = |_| EngineError::Corrupt { what: "its pages contradict each other".to_owned() };
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| Err(damaged(panic)))
 }
 
 /// An error of the operating system.

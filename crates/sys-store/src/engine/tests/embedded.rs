@@ -265,3 +265,35 @@ async fn a_flipped_bit_is_found_when_the_file_is_verified() {
     let found = RedbEngine::with_backend(disk.restart(Plan::default()), verify);
     assert!(matches!(found, Err(EngineError::Corrupt { .. })), "{found:?}");
 }
+
+#[tokio::test]
+async fn a_page_that_is_not_what_was_written_is_damage_and_ends_nobody() {
+    const PAGE_BYTES: usize = 4_096;
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("store.redb");
+    let engine = open(&path).unwrap();
+    let value = "x".repeat(400);
+    let rows: Vec<Write> = (0..300).map(|row| put(&format!("row {row:04}"), &value)).collect();
+    commit(&engine, rows).await;
+    drop(engine);
+    let whole = fs::read(&path).unwrap();
+    let mut damaged = 0;
+    for (page, written) in whole.chunks_exact(PAGE_BYTES).enumerate() {
+        if written.iter().all(|byte| *byte == 0) {
+            continue;
+        }
+        let mut bytes = whole.clone();
+        bytes[page * PAGE_BYTES..][..PAGE_BYTES].fill(0);
+        fs::write(&path, bytes).unwrap();
+        let read = match open(&path) {
+            Ok(engine) => engine.begin().await.unwrap().range(KeyRange::all(), Order::Asc, 300).await.map(|_| ()),
+            Err(error) => Err(error),
+        };
+        match read {
+            Ok(()) => {}
+            Err(EngineError::Corrupt { .. }) => damaged += 1,
+            Err(other) => panic!("page {page}: {other:?}"),
+        }
+    }
+    assert!(damaged > 10, "{damaged}");
+}

@@ -83,6 +83,12 @@ pub(super) enum Ask {
     First(Query),
     /// A page from the kept token, with this query or the one that the token was given for.
     Next(Option<Query>),
+    /// Begins to watch; what is told is part of the answer, as it is to the next two.
+    Watch(Query),
+    /// Hears what is new.
+    Follow,
+    /// Goes on from the last token that was told, with this query or the one that it was given for.
+    Resume(Option<Query>),
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -227,6 +233,9 @@ fn ask() -> impl Strategy<Value = Ask> {
         1 => query().prop_map(Ask::Count),
         2 => query().prop_map(Ask::First),
         2 => prop_oneof![3 => Just(None), 1 => query().prop_map(Some)].prop_map(Ask::Next),
+        2 => query().prop_map(Ask::Watch),
+        6 => Just(Ask::Follow),
+        1 => prop_oneof![5 => Just(None), 1 => query().prop_map(Some)].prop_map(Ask::Resume),
     ]
 }
 

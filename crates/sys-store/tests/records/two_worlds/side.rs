@@ -16,7 +16,9 @@ use sys_contract::{
 };
 use sys_keys::{Entropy, deterministic::SeededEntropy};
 use sys_policy::Caller;
-use sys_store::{ListRequest, Open, Page, Refused, Table, View, Written};
+use sys_store::{
+    ListRequest, Open, Page, Refused, Table, View, Watch, WatchEvent, WatchRequest, Written, engine::Changes,
+};
 
 /// Pages that a list may have: more than there are records.
 const MAX_PAGES: usize = 200;
@@ -29,6 +31,10 @@ pub(super) enum Spy {
     Insider,
     /// Each record that is shown comes with the number of its commit.
     Versions,
+    /// Who watches is told of each record that is gone, whether he saw it or not.
+    Gone,
+    /// Who watches is told that something was committed, whatever it was.
+    Woken,
 }
 
 /// Both stores.
@@ -50,6 +56,16 @@ struct Store {
     spy: Spy,
     /// The last list that was begun, with the token that it goes on from.
     kept: Option<(Query, String)>,
+    watching: Option<Watching>,
+}
+
+/// What the observer watches.
+struct Watching {
+    query: Query,
+    watch: Watch,
+    /// The last token that was told.
+    token: String,
+    calls: Changes,
 }
 
 /// Randomness that begins anew with each step: what a step draws does not hang on the steps before.
@@ -177,7 +193,7 @@ impl Store {
             (_, Some(standing)) => caller_in(standing, 1, bindings.collect()),
             (_, None) => Caller::anonymous(),
         };
-        let store = Self { world, entropy, table, caller, spy, kept: None };
+        let store = Self { world, entropy, table, caller, spy, kept: None, watching: None };
         // Where the observer may see something, the keys must not tell the sides apart.
         for project in [0, 2] {
             let org = store.world.projects[project].0;
@@ -269,6 +285,12 @@ impl Store {
         };
         let mut open = self.begin().await;
         match ask {
+            Ask::Watch(query) => self.watch(query, String::new(), slots, answer).await,
+            Ask::Follow => self.follow(slots, answer).await,
+            Ask::Resume(other) => {
+                let Some(Watching { query, token, .. }) = self.watching.take() else { return };
+                self.watch(other.as_ref().unwrap_or(&query), token, slots, answer).await;
+            }
             Ask::Get { slot } => {
                 let view = open.confined(&self.table, &self.caller).find(id(slot)).await;
                 self.note_result(answer, &view.map(Option::into_iter).map(Vec::from_iter)).await;
@@ -324,6 +346,68 @@ impl Store {
                 self.kept = next.map(|next| (query, next));
             }
         }
+    }
+
+    /// Begins to watch, and hears all that there is.
+    async fn watch(&mut self, query: &Query, resume_token: String, slots: &[RecordId], answer: &mut Answer) {
+        let ListRequest { org_id, project_id, filter, .. } = self.request(query, String::new());
+        let request = WatchRequest { org_id, project_id, filter, resume_token };
+        let calls = self.world.store.changes(&self.table, self.world.orgs[query.org].tag());
+        self.watching = None;
+        match self.begin().await.confined(&self.table, &self.caller).watch(&request).await {
+            Ok(watch) => {
+                let token = request.resume_token;
+                self.watching = Some(Watching { query: query.clone(), watch, token, calls });
+                self.follow(slots, answer).await;
+            }
+            Err(error) => answer.lines.push(refused(&error)),
+        }
+    }
+
+    /// Hears what is new.
+    async fn follow(&mut self, slots: &[RecordId], answer: &mut Answer) {
+        let Some(mut watching) = self.watching.take() else { return };
+        loop {
+            let mut open = self.begin().await;
+            let batch = open.confined(&self.table, &self.caller).follow(&mut watching.watch).await;
+            let batch = match batch {
+                Ok(batch) => batch,
+                Err(error) => return answer.lines.push(refused(&error)),
+            };
+            for event in batch.events {
+                match event {
+                    WatchEvent::Reset => answer.lines.push("reset".to_owned()),
+                    WatchEvent::Removed(id) => answer.lines.push(format!("removed {id:?}")),
+                    WatchEvent::Added(view) => {
+                        answer.lines.push("added".to_owned());
+                        self.note_result(answer, &Ok(vec![view])).await;
+                    }
+                    WatchEvent::Changed(view) => {
+                        answer.lines.push("changed".to_owned());
+                        self.note_result(answer, &Ok(vec![view])).await;
+                    }
+                    WatchEvent::Current { resume_token } => {
+                        answer.lines.push(format!("current, {} characters", resume_token.len()));
+                        watching.token = resume_token;
+                    }
+                }
+            }
+            answer.lines.push(format!("more: {}", batch.more));
+            if !batch.more {
+                break;
+            }
+        }
+        if self.spy == Spy::Gone {
+            for id in slots {
+                answer.lines.extend(self.stored(*id).await.is_none().then(|| format!("gone {id:?}")));
+            }
+        }
+        if self.spy == Spy::Woken {
+            let woken =
+                tokio::select! { biased; () = watching.calls.next() => true, () = std::future::ready(()) => false };
+            answer.lines.push(format!("woken: {woken}"));
+        }
+        self.watching = Some(watching);
     }
 
     fn request(&self, query: &Query, page_token: String) -> ListRequest {

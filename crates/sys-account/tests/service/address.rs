@@ -1,0 +1,156 @@
+//! Another address for an account, and the domains in which orgs make accounts.
+
+use super::harness::{PASSWORD, Person, Server, refused};
+use serde_json::{Value, json};
+
+async fn ask(server: &Server, who: &Person, new: &str) -> super::harness::Answer {
+    server.call(Some(who), "AuthService/ChangeEmail", json!({"newEmail": new})).await
+}
+
+async fn confirm(server: &Server, who: &Person, token: &str) -> super::harness::Answer {
+    server.call(Some(who), "AuthService/ConfirmEmail", json!({"token": token})).await
+}
+
+#[tokio::test]
+async fn an_address_is_changed_once_the_new_one_is_confirmed() {
+    let server = Server::new().await;
+    let ada = server.person("ada").await;
+    let elsewhere = server.log_in(&ada.email, PASSWORD).await.unwrap();
+    server.call(None, "AuthService/ForgotPassword", json!({"email": ada.email})).await.unwrap();
+    let reset = server.token_for(&ada.email).await;
+    ask(&server, &ada, " Ada@New.Example.ORG ").await.unwrap();
+    let token = server.token_for("ada@new.example.org").await;
+    assert_eq!(server.mail_to(&ada.email).await.subject, "Another address was asked for");
+    assert!(!server.mail_to(&ada.email).await.text.contains(&token));
+    server.log_in(&ada.email, PASSWORD).await.unwrap();
+    assert!(server.log_in("ada@new.example.org", PASSWORD).await.is_err(), "nothing is changed yet");
+
+    confirm(&server, &ada, &token).await.unwrap();
+    let who = server.call(Some(&ada), "AuthService/WhoAmI", json!({})).await.unwrap();
+    assert_eq!((&who["email"], &who["verified"]), (&json!("ada@new.example.org"), &json!(true)));
+    let record = server.call(Some(&ada), "AccountService/GetAccount", json!({"id": ada.account})).await.unwrap();
+    assert_eq!(record["email"], "ada@new.example.org");
+    refused(server.call(Some(&elsewhere), "AuthService/WhoAmI", json!({})).await, "unauthenticated");
+    assert_eq!(server.log_in("ada@new.example.org", PASSWORD).await.unwrap().account, ada.account);
+    assert!(server.log_in(&ada.email, PASSWORD).await.is_err());
+    refused(confirm(&server, &ada, &token).await, "unauthenticated");
+    // What is on its way to the old mailbox is void, and nothing more goes there.
+    let with = json!({"token": reset, "newPassword": "another password"});
+    refused(server.call(None, "AuthService/ResetPassword", with).await, "unauthenticated");
+    assert_eq!(server.mail_to(&ada.email).await.subject, "Your address was changed");
+    server.call(None, "AuthService/ForgotPassword", json!({"email": ada.email})).await.unwrap();
+    assert_eq!(server.mails_to(&ada.email, 3).await, 3);
+    assert_eq!(server.mail_to(&ada.email).await.subject, "No password to choose");
+    // The old address is free again.
+    let other = server.person("ada").await;
+    assert_ne!(other.account, ada.account);
+}
+
+#[tokio::test]
+async fn whoever_asks_does_not_learn_whether_an_address_has_an_account() {
+    let server = Server::new().await;
+    let (ada, bob) = (server.person("ada").await, server.person("bob").await);
+    let free = ask(&server, &ada, "free@example.org").await;
+    assert_eq!((&free, free.is_ok()), (&ask(&server, &ada, &bob.email).await, true));
+    assert_eq!(ask(&server, &ada, &ada.email).await, free, "his own is taken, too");
+    assert!(server.mail_to("free@example.org").await.text.contains("--token"));
+    let told = server.mail_to(&bob.email).await;
+    assert!(told.subject.contains("has an account already") && !told.text.contains("--token"), "{}", told.text);
+    assert_eq!(server.mails_to(&ada.email, 4).await, 4, "three notices, and the answer to asking for his own");
+}
+
+#[tokio::test]
+async fn a_token_is_good_for_its_own_account_for_an_hour_and_the_newest_alone() {
+    let server = Server::new().await;
+    let (ada, bob) = (server.person("ada").await, server.person("bob").await);
+    ask(&server, &ada, "mistyped@example.org").await.unwrap();
+    let older = server.token_for("mistyped@example.org").await;
+    // Who reads the mail there can do nothing with it, without an account or with one.
+    let nobody = server.call(None, "AuthService/ConfirmEmail", json!({"token": older})).await;
+    refused(nobody, "unauthenticated");
+    refused(confirm(&server, &bob, &older).await, "unauthenticated");
+    for purpose in ["AuthService/ResetPassword", "AuthService/VerifyEmail"] {
+        let with = json!({"token": older, "newPassword": "another password", "password": PASSWORD});
+        let with: Value = match purpose {
+            "AuthService/ResetPassword" => json!({"token": with["token"], "newPassword": with["newPassword"]}),
+            _ => json!({"token": with["token"], "password": with["password"]}),
+        };
+        refused(server.call(None, purpose, with).await, "unauthenticated");
+    }
+    ask(&server, &ada, "right@example.org").await.unwrap();
+    let newer = server.token_for("right@example.org").await;
+    refused(confirm(&server, &ada, &older).await, "unauthenticated");
+    server.wait_s(3_600);
+    let again = server.log_in(&ada.email, PASSWORD).await.unwrap();
+    refused(confirm(&server, &again, &newer).await, "unauthenticated");
+    assert_eq!(server.log_in(&ada.email, PASSWORD).await.unwrap().account, ada.account);
+}
+
+#[tokio::test]
+async fn one_address_never_has_two_accounts() {
+    let server = Server::new().await;
+    let (ada, bob) = (server.person("ada").await, server.person("bob").await);
+    ask(&server, &ada, "both@example.org").await.unwrap();
+    let first = server.token_for("both@example.org").await;
+    ask(&server, &bob, "both@example.org").await.unwrap();
+    let second = server.token_for("both@example.org").await;
+    confirm(&server, &bob, &second).await.unwrap();
+    refused(confirm(&server, &ada, &first).await, "already_exists");
+    assert_eq!(server.log_in("both@example.org", PASSWORD).await.unwrap().account, bob.account);
+    server.log_in(&ada.email, PASSWORD).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_token_alone_asks_for_no_address() {
+    let server = Server::new().await;
+    let ada = server.person("ada").await;
+    server.wait_s(599);
+    let pair = server.call(None, "AuthService/Refresh", json!({"refreshToken": ada.refresh})).await.unwrap();
+    let ada = super::harness::person(&ada.email, &pair);
+    server.wait_s(60);
+    assert_eq!(
+        refused(ask(&server, &ada, "new@example.org").await, "permission_denied"),
+        "show your password again to do this"
+    );
+    server.call(Some(&ada), "AuthService/StepUp", json!({"password": PASSWORD})).await.unwrap();
+    ask(&server, &ada, "new@example.org").await.unwrap();
+}
+
+#[tokio::test]
+async fn an_org_makes_accounts_in_its_own_domains_and_keeps_them_there() {
+    let server = Server::new().await;
+    let (root, ada) = (server.superadmin().await, server.person("ada").await);
+    let org = server.org(&ada, "Harbour").await;
+    let set = async |domains: Value| {
+        server.call(Some(&root), "OrgService/SetAccountDomains", json!({"id": org, "domains": domains})).await
+    };
+    let create = async |email: &str| {
+        let request = json!({"email": email, "displayName": "X", "managedByOrgId": org, "password": PASSWORD});
+        server.call(Some(&ada), "AccountService/CreateAccount", request).await
+    };
+    // Without a domain all addresses are refused alike: those that have an account, and those that have none.
+    let none = create("carol@harbour.example.org").await;
+    refused(none.clone(), "permission_denied");
+    assert_eq!((create(&ada.email).await, create("root@example.org").await), (none.clone(), none.clone()));
+    for wrong in [json!(["harbour"]), json!(["carol@harbour.example.org"]), json!(["127.0.0.1"])] {
+        refused(set(wrong).await, "invalid_argument");
+    }
+    let named = set(json!(["Harbour.Example.org", "harbour.example.org.", "second.example.org"])).await;
+    refused(named, "invalid_argument");
+    let named = set(json!(["second.example.org", "Harbour.Example.org"])).await.unwrap();
+    assert_eq!(named["accountDomains"], json!(["harbour.example.org", "second.example.org"]));
+    create("carol@harbour.example.org").await.unwrap();
+    refused(create("carol@harbour.example.org").await, "already_exists");
+    assert_eq!(create(&ada.email).await, none);
+
+    let carol = server.log_in("carol@harbour.example.org", PASSWORD).await.unwrap();
+    refused(ask(&server, &carol, "carol@example.org").await, "permission_denied");
+    refused(ask(&server, &carol, &ada.email).await, "permission_denied");
+    ask(&server, &carol, "carol@second.example.org").await.unwrap();
+    let token = server.token_for("carol@second.example.org").await;
+    set(json!([])).await.unwrap();
+    refused(confirm(&server, &carol, &token).await, "permission_denied");
+    set(json!(["second.example.org"])).await.unwrap();
+    confirm(&server, &carol, &token).await.unwrap();
+    server.log_in("carol@second.example.org", PASSWORD).await.unwrap();
+}
