@@ -83,7 +83,7 @@ pub(crate) fn line(text: &str) -> Result<bool, OutputError> {
 pub(crate) fn one_of_many(message: &DynamicMessage, format: Format) -> Result<bool, OutputError> {
     match format {
         Format::Table => line(&table::row(message, width())),
-        Format::Json => line(&json(message)?.to_string()),
+        Format::Json => line(&plain::json(&json(message)?.to_string())),
         Format::Yaml => line(&format!("---\n{}", structured(&json(message)?, format)?.trim_end())),
     }
 }
@@ -102,8 +102,7 @@ pub(crate) fn json(message: &DynamicMessage) -> Result<Json, serde_json::Error> 
 fn structured(value: &Json, format: Format) -> Result<String, OutputError> {
     match format {
         Format::Yaml => serde_saphyr::to_string(value).map_err(|error| OutputError::Yaml(error.to_string())),
-        // Escapes control characters by itself.
-        Format::Json | Format::Table => Ok(serde_json::to_string_pretty(value)?),
+        Format::Json | Format::Table => Ok(plain::json(&serde_json::to_string_pretty(value)?)),
     }
 }
 

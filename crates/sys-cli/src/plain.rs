@@ -3,6 +3,8 @@
 //! Records, comments and error texts come from other people. A control character in them could move the cursor, rewrite
 //! what stands above, or type on the user's behalf, so none reaches a terminal.
 
+use std::fmt::Write;
+
 /// The text on one line: runs of white space become a blank, and what could steer a terminal a `\u{FFFD}`.
 pub(crate) fn line(text: &str) -> String {
     let words: Vec<&str> = text.split_whitespace().collect();
@@ -12,6 +14,20 @@ pub(crate) fn line(text: &str) -> String {
 /// The text with its line breaks.
 pub(crate) fn lines(text: &str) -> String {
     text.chars().map(|letter| if letter == '\n' { letter } else { harmless(letter) }).collect()
+}
+
+/// JSON that says the same, with what could steer a terminal escaped. The writer of JSON escapes the first 32 characters alone.
+pub(crate) fn json(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    for letter in text.chars() {
+        if letter == '\n' || harmless(letter) == letter {
+            shown.push(letter);
+        } else {
+            // All of them are of the first plane.
+            let _ = write!(shown, "\\u{:04x}", u32::from(letter));
+        }
+    }
+    shown
 }
 
 fn harmless(letter: char) -> char {
@@ -31,6 +47,10 @@ mod tests {
             assert!(!shown.chars().any(|letter| letter.is_control()), "{shown:?}");
             assert!(!shown.contains('\u{202e}'), "{shown:?}");
         }
+        let title = "\u{9b}2J\u{7f}\u{202e}\u{1b}é";
+        let shown = json(&serde_json::to_string_pretty(&[title]).unwrap());
+        assert_eq!(shown, "[\n  \"\\u009b2J\\u007f\\u202e\\u001bé\"\n]");
+        assert_eq!(serde_json::from_str::<[String; 1]>(&shown).unwrap(), [title]);
         assert_eq!(line(" two\n  lines\t"), "two lines");
         assert_eq!(lines("two\nlines"), "two\nlines");
     }

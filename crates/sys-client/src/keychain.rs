@@ -5,6 +5,7 @@
 //! itself is not authenticated. What must never happen here: a secret in an attribute, a label or an error, all of which lie or
 //! go in the clear. What is kept there and when is decided in [`session_store`](crate::session_store).
 
+use rustix::process::geteuid;
 use secret_service::{Collection, EncryptionType, Error, Item, SecretService};
 use std::{collections::HashMap, ffi::OsString, path::Path, time::Duration};
 use tokio::time::timeout;
@@ -102,6 +103,10 @@ impl Keychain {
     async fn connect(&self) -> Result<SecretService<'static>, KeychainError> {
         answered(async {
             let bus = Builder::address(self.bus.as_str())?.build().await?;
+            // An address that was left behind, or came from somebody else's environment, may lead to another user's bus.
+            if bus.peer_creds().await.map_err(zbus::Error::from)?.unix_user_id() != Some(geteuid().as_raw()) {
+                return Err(zbus::Error::Failure("the bus is another user's".to_owned()).into());
+            }
             SecretService::connect_with_existing(EncryptionType::Dh, bus).await
         })
         .await

@@ -9,13 +9,14 @@ use crate::{
     Endpoint, Session,
     keychain::{Keychain, KeychainError},
 };
+use rustix::process::geteuid;
 use serde::{Deserialize, Serialize};
 use std::{
     ffi::OsString,
     fmt,
     fs::{self, DirBuilder, File, OpenOptions, TryLockError},
     io::{self, Read, Write},
-    os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt},
+    os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -211,10 +212,12 @@ impl SessionStore {
             Err(source) => return Err(SessionError::File { path, source }),
         };
         let mut text = Zeroizing::new(String::new());
-        let mode = file.metadata().map(|metadata| metadata.permissions().mode());
+        // Another user's file would send tokens and passwords where he wants them.
+        let is_own = |metadata: &fs::Metadata| metadata.uid() == geteuid().as_raw();
+        let mode = file.metadata().map(|metadata| (metadata.permissions().mode(), is_own(&metadata)));
         let read = mode.and_then(|mode| file.take(MAX_FILE_BYTES).read_to_string(&mut text).map(|_| mode));
-        let mode = read.map_err(|source| SessionError::File { path: path.clone(), source })?;
-        if mode & 0o077 != 0 {
+        let (mode, is_own) = read.map_err(|source| SessionError::File { path: path.clone(), source })?;
+        if mode & 0o077 != 0 || !is_own {
             return Err(SessionError::Exposed { path });
         }
         let kept = Session::from_text(&text).map(Kept::Here).or_else(|| Kept::pointer(&text));
@@ -350,8 +353,8 @@ pub enum SessionError {
         /// The file.
         path: PathBuf,
     },
-    /// Others than its user can read it.
-    #[error("{} can be read by other users, so its tokens are no secrets any more; remove it and log in again", path.display())]
+    /// Others than its user can read it, or it is another user's.
+    #[error("{} is another user's, or can be read by one, so what it says is not to be trusted; remove it and log in again", path.display())]
     Exposed {
         /// The file.
         path: PathBuf,

@@ -354,6 +354,7 @@ impl Confined<'_> {
         query: &Query<'_>,
         candidate: Candidate,
     ) -> Result<Stored, StoreError> {
+        self.open.opened_candidate().await;
         let id = record_id(self.table.at(query.home()).space, candidate.uuid);
         match candidate.stored {
             Some(sealed) => self.open.open_record(self.table, id, sealed),

@@ -30,6 +30,9 @@ use sys_policy::{Caller, Now};
 /// Tells the transactions of this process apart, so that a permit of one is not used in another.
 static NEXT_OPEN: AtomicU64 = AtomicU64::new(1);
 
+/// Records that a list opens before others get their turn on the thread: less than a millisecond.
+const CANDIDATES_AT_ONCE: usize = 64;
+
 /// One open transaction.
 pub struct Open {
     pub(crate) store: Store,
@@ -45,6 +48,8 @@ pub struct Open {
     spaces: BTreeMap<SpaceId, Option<Arc<SpaceKeys>>>,
     /// Modules whose row of the catalog has been found to be the one they were loaded under.
     current: Vec<u16>,
+    /// Candidates of lists that were opened.
+    candidates: usize,
 }
 
 /// A write that waits for the commit. `None` is a removal.
@@ -66,6 +71,7 @@ impl Open {
             changes: BTreeMap::new(),
             spaces: BTreeMap::new(),
             current: Vec::new(),
+            candidates: 0,
         }
     }
 
@@ -216,6 +222,15 @@ impl Open {
         // Of several changes in one transaction the first has seen what was committed.
         let first = || (op, before.cloned());
         self.changes.entry((table.at(id.org).changes(), id)).or_insert_with(first).0 = op;
+    }
+
+    /// To be called for each record that a list opens. Reading never waits by itself, and a long walk that never waits would
+    /// keep its thread from everybody, and its own deadline from being heard.
+    pub(crate) async fn opened_candidate(&mut self) {
+        self.candidates = self.candidates.wrapping_add(1);
+        if self.candidates.is_multiple_of(CANDIDATES_AT_ONCE) {
+            tokio::task::yield_now().await;
+        }
     }
 
     /// The keys of a tablespace; none if nothing was ever written there.

@@ -154,3 +154,36 @@ async fn an_org_makes_accounts_in_its_own_domains_and_keeps_them_there() {
     confirm(&server, &carol, &token).await.unwrap();
     server.log_in("carol@second.example.org", PASSWORD).await.unwrap();
 }
+
+#[tokio::test]
+async fn nobody_who_was_sent_away_or_left_comes_back_by_an_older_invitation_to_whatever_address() {
+    let server = Server::new().await;
+    let (ada, bob) = (server.person("ada").await, server.person("bob").await);
+    let org = server.org(&ada, "Harbour").await;
+    let member = json!({"orgId": org, "accountId": bob.account});
+    for (leaver, address) in [(&ada, "bob@new.example.org"), (&bob, "bob@newer.example.org")] {
+        let email = server.call(Some(&bob), "AuthService/WhoAmI", json!({})).await.unwrap()["email"].clone();
+        let invite = async |role| {
+            let request = json!({"orgId": org, "email": email, "role": role});
+            server.call(Some(&ada), "MembershipService/Invite", request).await.unwrap();
+            server.token_for(email.as_str().unwrap()).await
+        };
+        let token = invite("USER").await;
+        server.call(Some(&bob), "MembershipService/AcceptInvitation", json!({"token": token})).await.unwrap();
+        let promotion = invite("ADMIN").await;
+        ask(&server, &bob, address).await.unwrap();
+        let confirmation = server.token_for(address).await;
+        confirm(&server, &bob, &confirmation).await.unwrap();
+        let latest = server
+            .call(Some(&ada), "MembershipService/Invite", json!({"orgId": org, "email": address, "role": "ADMIN"}))
+            .await;
+        latest.unwrap();
+        let latest = server.token_for(address).await;
+        server.call(Some(leaver), "MembershipService/RemoveMembership", member.clone()).await.unwrap();
+        for token in [promotion, latest] {
+            let back = server.call(Some(&bob), "MembershipService/AcceptInvitation", json!({"token": token})).await;
+            assert!(back.is_err(), "{address}");
+            refused(server.call(Some(&bob), "OrgService/GetOrg", json!({"id": org})).await, "not_found");
+        }
+    }
+}

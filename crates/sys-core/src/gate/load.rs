@@ -25,6 +25,9 @@ pub(super) const BODY_BYTES: usize = 128 << 20;
 /// The longest wait of a request until somebody begins with it. Short beside the time that callers wait for an answer: what is
 /// begun with must be answered while somebody waits for it.
 const LONGEST_QUEUE: Duration = Duration::from_millis(250);
+/// Rounds of watches at the same time. A commit may stir thousands of watches at once: they wait for each other, in order and as
+/// long as it takes, and for none of the places that calls need.
+const ROUNDS: usize = 8;
 /// When it makes sense to come back.
 const COME_BACK: Duration = Duration::from_secs(1);
 
@@ -34,6 +37,7 @@ pub(super) struct Load {
     running: Semaphore,
     admitted: Semaphore,
     body_bytes: AtomicUsize,
+    rounds: Semaphore,
 }
 
 /// The bytes of a body that is held, until this is dropped.
@@ -51,7 +55,8 @@ pub(super) struct Running<'a>(#[allow(dead_code, reason = "held, not read")] Sem
 impl Default for Load {
     fn default() -> Self {
         let body_bytes = AtomicUsize::new(0);
-        Self { running: Semaphore::new(RUNNING), admitted: Semaphore::new(WAITING), body_bytes }
+        let rounds = Semaphore::new(ROUNDS);
+        Self { running: Semaphore::new(RUNNING), admitted: Semaphore::new(WAITING), body_bytes, rounds }
     }
 }
 
@@ -93,6 +98,11 @@ impl Load {
             Ok(Err(closed)) => Err(Refusal::internal(closed)),
             Err(_) => Err(overloaded()),
         }
+    }
+
+    /// Waits for a turn of a watch's round.
+    pub(super) async fn enter_round(&self) -> Result<Running<'_>, Refusal> {
+        self.rounds.acquire().await.map(Running).map_err(Refusal::internal)
     }
 }
 

@@ -15,7 +15,7 @@ use crate::{
     refusal::{Reason, Refusal},
     token::TokenSecret,
 };
-use std::ops::DerefMut;
+use std::{collections::BTreeSet, ops::DerefMut};
 use sys_store::Open;
 
 /// An address that was asked for.
@@ -113,6 +113,12 @@ impl<O: DerefMut<Target = Open> + Send> Turn<'_, O> {
         let before = Email::assume_canonical(std::mem::replace(&mut principal.row.email, now.as_str().to_owned()));
         self.replace(&principal).await?;
         self.remove_tokens(account).await?;
+        // Whoever is sent away later is known by his new address: no invitation to the old one must be left to come back by.
+        let orgs: BTreeSet<_> =
+            self.bindings_of(account).await?.iter().filter_map(|(_, held)| Some(held.scope?.org())).collect();
+        for org in orgs {
+            self.withdraw_invitations(org, &before).await?;
+        }
         self.end_other_sessions(account, session).await?;
         Ok(AddressChanged { before, now })
     }

@@ -9,6 +9,7 @@
 use super::{
     Email, Identity,
     invitations::Invited,
+    limits::{MAX_BINDINGS_PER_ACCOUNT, MAX_INVITATIONS_PER_EMAIL},
     rows::Kept,
     scope::{Held, Scope},
     turn::Turn,
@@ -92,6 +93,9 @@ impl Identity {
             ..Principal::default()
         };
         brought.push(self.incoming(id, &principal)?);
+        if new.roles.len() > MAX_BINDINGS_PER_ACCOUNT {
+            return Err(Refusal::invalid("roles", format!("an account holds {MAX_BINDINGS_PER_ACCOUNT} at most")));
+        }
         for (number, (scope, role)) in new.roles.iter().enumerate() {
             if *role == Role::Superadmin {
                 return Err(Refusal::invalid("roles", "write GUEST, USER or ADMIN"));
@@ -221,8 +225,7 @@ impl Importer<'_> {
 
     /// Invites the owner of an address, unless an import did that before: then `None`.
     pub async fn invite(&mut self, email: &Email, scope: Scope, role: Role) -> Result<Option<Invited>, Refusal> {
-        let waiting =
-            self.turn.find(Invitation::EMAIL, email.as_str(), super::limits::MAX_INVITATIONS_PER_EMAIL).await?;
+        let waiting = self.turn.find(Invitation::EMAIL, email.as_str(), MAX_INVITATIONS_PER_EMAIL).await?;
         let project = scope.project().map(|project| project.to_string()).unwrap_or_default();
         let same =
             |kept: &Kept<Invitation>| kept.row.org_id == scope.org().to_string() && kept.row.project_id == project;

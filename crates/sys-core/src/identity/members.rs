@@ -5,7 +5,7 @@
 
 use super::{
     Email, Identity,
-    limits::MAX_BINDINGS_PER_ACCOUNT,
+    limits::{MAX_BINDINGS_PER_ACCOUNT, MAX_INVITATIONS_PER_ORG},
     rows::Kept,
     scope::{Held, Scope, administers, is_member, is_superadmin, may_handle, role_at},
     turn::Turn,
@@ -250,15 +250,18 @@ impl<O: DerefMut<Target = Open> + Send> Turn<'_, O> {
             may_handle(own, held.role)?;
             self.unbind(&kept, &held).await?;
         }
-        if leaves {
-            return Ok(());
-        }
-        // Who is sent away does not come back by an older invitation.
-        let principal = self.known_principal(account).await?;
-        let waiting =
-            self.find(Invitation::EMAIL, &principal.row.email, super::limits::MAX_INVITATIONS_PER_EMAIL).await?;
-        for kept in waiting.into_iter().filter(|kept| kept.row.org_id == org.to_string()) {
-            self.remove::<Invitation>(kept.id).await?;
+        // Who is sent away, or has left, does not come back by an older invitation.
+        let email = Email::assume_canonical(self.known_principal(account).await?.row.email);
+        self.withdraw_invitations(org, &email).await
+    }
+
+    /// Takes back what an org sent to an address. Looked for among the org's own invitations, of which there are no more than
+    /// it may send: those to an address are as many as strangers like.
+    pub(super) async fn withdraw_invitations(&mut self, org: OrgId, email: &Email) -> Result<(), Refusal> {
+        for kept in self.find(Invitation::ORG, &org.to_string(), MAX_INVITATIONS_PER_ORG + 1).await? {
+            if kept.row.email == email.as_str() {
+                self.remove::<Invitation>(kept.id).await?;
+            }
         }
         Ok(())
     }

@@ -153,7 +153,7 @@ impl Confined<'_> {
         told: &mut Told<'_>,
     ) -> Result<Option<Round>, Refused> {
         let space = self.table.at(query.home()).space;
-        while !told.is_full() {
+        while !told.is_full() && told.opened < MAX_OPENED {
             let Some(uuid) = ids.pop_first() else { break };
             let stored = self.open.record(self.table, record_id(space, uuid)).await?;
             self.tell(watch, query, keys, uuid, stored, told);

@@ -45,7 +45,7 @@ impl Stream {
         let begin = Begin { table, asked: &asked, org, request };
         let watch = Mutex::new(Box::pin(self.in_time(self.in_turn(&begin))).await?);
         loop {
-            let round = Round { stream: self, table, told: &told, watch: &watch };
+            let round = Round { stream: self, table, told: &told, org, watch: &watch };
             let Said { messages, more, wake_at } = Box::pin(self.in_time(self.in_turn(&round))).await?;
             out.send(messages).await?;
             if more {
@@ -66,9 +66,9 @@ impl Stream {
         }
     }
 
-    /// Does some work in a call, as soon as there is a place for one.
+    /// Does some work in a call, as soon as it is its turn among the rounds of all watches.
     async fn in_turn<W: Work>(&self, work: &W) -> Result<W::Done, Refusal> {
-        let _running = self.gate.load.enter().await?;
+        let _running = self.gate.load.enter_round().await?;
         self.done(work).await
     }
 
@@ -103,6 +103,7 @@ struct Round<'a> {
     stream: &'a Stream,
     table: &'a Arc<Table>,
     told: &'a Told,
+    org: OrgTag,
     watch: &'a Mutex<Watch>,
 }
 
@@ -117,6 +118,7 @@ impl Work for Round<'_> {
     type Done = Said;
 
     async fn run(&self, call: &Call) -> Result<Said, Refusal> {
+        call.note(|subject| subject.org = Some(self.org).filter(|org| !org.is_global()));
         let mut watch = self.watch.lock().await;
         let batch = call.open().await?.confined(self.table, call.caller()).follow(&mut watch).await?;
         let Batch { events, more, wake_at } = batch;
