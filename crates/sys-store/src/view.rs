@@ -3,6 +3,7 @@
 use crate::{body::Body, records::Stored, table::Table};
 use data_encoding::BASE64URL_NOPAD;
 use prost_reflect::{DynamicMessage, Value};
+use std::borrow::Cow;
 use sys_contract::id::RecordId;
 use sys_keys::{GenerationKeys, SpaceKeys};
 use sys_policy::{Content, FieldSet};
@@ -70,7 +71,12 @@ impl View {
     /// `MAC(etag key, canonical bytes of the view)`. Over the view and not the record, so that a change of what is hidden
     /// does not show; keyed, so that nobody tries values of hidden fields against it.
     fn etag(&self, table: &Table, keys: &GenerationKeys) -> String {
-        BASE64URL_NOPAD.encode(&keys.etag(&self.body.canonical(table)))
+        BASE64URL_NOPAD.encode(&keys.etag(&self.canonical(table)))
+    }
+
+    /// Bytes that are equal for equal views, and for no others.
+    pub(crate) fn canonical(&self, table: &Table) -> Cow<'_, [u8]> {
+        self.body.canonical(table)
     }
 }
 

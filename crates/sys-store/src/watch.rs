@@ -22,7 +22,6 @@ mod token;
 mod turns;
 
 use crate::{
-    canonical::message_bytes,
     confined::Confined,
     engine::CommitVersion,
     list::{ListRequest, Query},
@@ -233,7 +232,7 @@ impl Confined<'_> {
 
     /// A view's hash, before its etag is set: that follows from the rest, and from the key generation.
     fn hash(&self, watch: &Watch, view: &View) -> u64 {
-        watch.hasher.hash_one(message_bytes(view.message(), &self.table.fields))
+        watch.hasher.hash_one(view.canonical(self.table))
     }
 }
 

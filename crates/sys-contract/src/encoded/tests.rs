@@ -1,3 +1,5 @@
+//! What is read as bytes is what decoding and encoding give back, and cutting and setting is what they would do.
+
 use super::*;
 use proptest::prelude::*;
 use prost::Message;

@@ -50,7 +50,7 @@ async fn list(
     asked: &ListRequest,
     (items, next_page_token): (&FieldDescriptor, &FieldDescriptor),
 ) -> Result<Answer, Refusal> {
-    call.note(|subject| subject.org = asked.org_id.parse().ok().map(|org: OrgId| org.tag()));
+    note_org(call, &asked.org_id);
     let page = call.open().await?.confined(table, call.caller()).list(asked).await?;
     let mut response = Vec::with_capacity(page.views.len() * USUAL_RECORD_BYTES);
     for view in page.views {
@@ -68,7 +68,7 @@ async fn count(
     asked: &ListRequest,
     field: &FieldDescriptor,
 ) -> Result<Answer, Refusal> {
-    call.note(|subject| subject.org = asked.org_id.parse().ok().map(|org: OrgId| org.tag()));
+    note_org(call, &asked.org_id);
     let count = call.open().await?.confined(table, call.caller()).count(asked).await?;
     let mut response = DynamicMessage::new(call.method().method().descriptor.output());
     response.set_field(field, Value::I64(i64::try_from(count).map_err(Refusal::internal)?));
@@ -120,6 +120,11 @@ async fn delete(call: &Call, table: &Arc<Table>, id: RecordId, etag: Option<Stri
 /// A view as an answer.
 fn shown(table: &Table, view: View) -> Answer {
     Answer::Encoded(view.into_bytes(), table.record().message.clone())
+}
+
+/// Notes the org that is asked about for the audit leaf, if there is one.
+pub(super) fn note_org(call: &Call, org_id: &str) {
+    call.note(|subject| subject.org = org_id.parse().ok().map(|org: OrgId| org.tag()));
 }
 
 /// A permit on a record. What was asked for is noted for the audit leaf, whether it is given or not.

@@ -42,10 +42,10 @@ impl Stream {
         let org = asked.org_id.parse().map_or(OrgTag::GLOBAL, |org: OrgId| org.tag());
         // Before the first look, so that nothing is missed in between.
         let mut changes = self.gate.store.changes(table, org);
-        let begin = Begin { table, asked: &asked, org, request };
+        let begin = Begin { table, asked: &asked, request };
         let watch = Mutex::new(Box::pin(self.in_time(self.in_turn(&begin))).await?);
         loop {
-            let round = Round { stream: self, table, told: &told, org, watch: &watch };
+            let round = Round { stream: self, table, told: &told, asked: &asked, watch: &watch };
             let Said { messages, more, wake_at } = Box::pin(self.in_time(self.in_turn(&round))).await?;
             out.send(messages).await?;
             if more {
@@ -84,7 +84,6 @@ impl Stream {
 struct Begin<'a> {
     table: &'a Arc<Table>,
     asked: &'a WatchRequest,
-    org: OrgTag,
     request: &'a DynamicMessage,
 }
 
@@ -93,7 +92,7 @@ impl Work for Begin<'_> {
 
     async fn run(&self, call: &Call) -> Result<Watch, Refusal> {
         step_up(call.method(), call.caller(), Some(self.request), call.now())?;
-        call.note(|subject| subject.org = Some(self.org).filter(|org| !org.is_global()));
+        served::note_org(call, &self.asked.org_id);
         Ok(call.open().await?.confined(self.table, call.caller()).watch(self.asked).await?)
     }
 }
@@ -103,7 +102,7 @@ struct Round<'a> {
     stream: &'a Stream,
     table: &'a Arc<Table>,
     told: &'a Told,
-    org: OrgTag,
+    asked: &'a WatchRequest,
     watch: &'a Mutex<Watch>,
 }
 
@@ -118,7 +117,7 @@ impl Work for Round<'_> {
     type Done = Said;
 
     async fn run(&self, call: &Call) -> Result<Said, Refusal> {
-        call.note(|subject| subject.org = Some(self.org).filter(|org| !org.is_global()));
+        served::note_org(call, &self.asked.org_id);
         let mut watch = self.watch.lock().await;
         let batch = call.open().await?.confined(self.table, call.caller()).follow(&mut watch).await?;
         let Batch { events, more, wake_at } = batch;
