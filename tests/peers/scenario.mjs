@@ -4,6 +4,7 @@ import { Code, ConnectError, createClient } from "@connectrpc/connect";
 import { createConnectTransport, createGrpcTransport, createGrpcWebTransport } from "@connectrpc/connect-node";
 import { AuthService } from "./node_modules/.stubs/sys/account/v1/auth_pb.js";
 import { NoteService } from "./node_modules/.stubs/notes/v1/notes_pb.js";
+import { WatchEvent } from "./node_modules/.stubs/sys/policy/v1/policy_pb.js";
 
 const baseUrl = process.env.SYS_URL;
 const transports = {
@@ -29,6 +30,32 @@ async function refused(call, code) {
   });
 }
 
+// The events of a watch up to CURRENT: what happened, and the id.
+async function watched(events) {
+  const told = [];
+  for (;;) {
+    const { value, done } = await events.next();
+    assert.ok(!done, "a watch ends with a reason");
+    told.push([WatchEvent[value.event], value.id]);
+    if (value.event === WatchEvent.CURRENT) return { told, resumeToken: value.resumeToken };
+  }
+}
+
+// A stream of answers: what is shown, what becomes new, and on from a token. Gives a stream that is open.
+async function watch() {
+  const leaving = new AbortController();
+  const events = notes.watchNotes({ orgId }, { ...writer, signal: leaving.signal })[Symbol.asyncIterator]();
+  assert.equal((await watched(events)).told[0][0], "RESET");
+  const note = await notes.createNote({ note: { orgId, projectId, title: "Watched from Node" } }, writer);
+  const { told, resumeToken } = await watched(events);
+  assert.deepEqual(told, [["ADDED", note.id], ["CURRENT", ""]]);
+  leaving.abort();
+  await notes.deleteNote({ id: note.id }, writer);
+  const again = notes.watchNotes({ orgId, resumeToken }, writer)[Symbol.asyncIterator]();
+  assert.deepEqual((await watched(again)).told, [["REMOVED", note.id], ["CURRENT", ""]]);
+  return again;
+}
+
 const writer = await logIn("writer@example.org");
 const guest = await logIn("guest@example.org");
 const { orgId, projectId } = (await auth.whoAmI({}, writer)).bindings[0];
@@ -39,6 +66,12 @@ assert.ok(page.notes.some((note) => note.id === created.id));
 await refused(() => notes.createNote({ note: { orgId, projectId, title: "Not mine to write" } }, guest), Code.PermissionDenied);
 await refused(() => notes.listNotes({ orgId }), Code.Unauthenticated);
 await refused(() => notes.createNote({ note: { orgId, projectId, title: "" } }, writer), Code.InvalidArgument);
+await refused(() => watched(notes.watchNotes({ orgId })[Symbol.asyncIterator]()), Code.Unauthenticated);
+const nonsense = notes.watchNotes({ orgId, filter: "nonsense ==" }, writer);
+await refused(() => watched(nonsense[Symbol.asyncIterator]()), Code.InvalidArgument);
+const open = await watch();
 await auth.logout({}, writer);
+// A stream that is open ends with its session.
+await refused(() => watched(open), Code.Unauthenticated);
 await refused(() => notes.listNotes({ orgId }, writer), Code.Unauthenticated);
 process.exit(0);

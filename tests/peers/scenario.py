@@ -13,6 +13,7 @@ auth = importlib.import_module("sys.account.v1.auth_pb2")
 auth_grpc = importlib.import_module("sys.account.v1.auth_pb2_grpc")
 notes = importlib.import_module("notes.v1.notes_pb2")
 notes_grpc = importlib.import_module("notes.v1.notes_pb2_grpc")
+policy = importlib.import_module("sys.policy.v1.policy_pb2")
 
 PASSWORD = "a passphrase of nobody"
 
@@ -34,6 +35,36 @@ def refused(call, code, reason):
         assert reason.encode() in details, (reason, details)
     else:
         raise AssertionError(f"not refused with {code}")
+
+
+def watched(events):
+    """The events up to CURRENT: what happened, and the id."""
+    told = []
+    for event in events:
+        told.append((policy.WatchEvent.Name(event.event), event.id))
+        if told[-1][0].endswith("CURRENT"):
+            return told, event.resume_token
+    raise AssertionError(f"the watch has ended after {told}")
+
+
+def watch(service, place, metadata):
+    """A stream of answers: what is shown, what becomes new, and on from a token. Gives a stream that is open."""
+    request = notes.WatchNotesRequest(org_id=place["org_id"])
+    events = service.WatchNotes(request, metadata=metadata, timeout=60)
+    told, _ = watched(events)
+    assert told[0][0].endswith("RESET"), told
+    created = service.CreateNote(
+        notes.CreateNoteRequest(note=notes.Note(title="Watched from Python", **place)), metadata=metadata, timeout=30
+    )
+    told, token = watched(events)
+    assert [(what.split("_")[-1], id) for what, id in told] == [("ADDED", created.id), ("CURRENT", "")], told
+    events.cancel()
+    service.DeleteNote(notes.DeleteNoteRequest(id=created.id), metadata=metadata, timeout=30)
+    request.resume_token = token
+    events = service.WatchNotes(request, metadata=metadata, timeout=60)
+    told, _ = watched(events)
+    assert [(what.split("_")[-1], id) for what, id in told] == [("REMOVED", created.id), ("CURRENT", "")], told
+    return events
 
 
 def main():
@@ -63,7 +94,21 @@ def main():
             grpc.StatusCode.INVALID_ARGUMENT,
             "note.title",
         )
+        refused(
+            lambda: next(service.WatchNotes(notes.WatchNotesRequest(org_id=place["org_id"]), timeout=30)),
+            grpc.StatusCode.UNAUTHENTICATED,
+            "UNAUTHENTICATED",
+        )
+        nonsense = notes.WatchNotesRequest(org_id=place["org_id"], filter="nonsense ==")
+        refused(
+            lambda: next(service.WatchNotes(nonsense, metadata=writer, timeout=30)),
+            grpc.StatusCode.INVALID_ARGUMENT,
+            "filter",
+        )
+        events = watch(service, place, writer)
         auth_grpc.AuthServiceStub(channel).Logout(auth.LogoutRequest(), metadata=writer, timeout=30)
+        # A stream that is open ends with its session.
+        refused(lambda: watched(events), grpc.StatusCode.UNAUTHENTICATED, "TOKEN_REFUSED")
         refused(
             lambda: service.ListNotes(notes.ListNotesRequest(org_id=place["org_id"]), metadata=writer, timeout=30),
             grpc.StatusCode.UNAUTHENTICATED,

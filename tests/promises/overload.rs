@@ -20,6 +20,7 @@ use tokio::{
 
 const CREATE: &str = "notes.v1.NoteService/CreateNote";
 const FORGOT: &str = "sys.account.v1.AuthService/ForgotPassword";
+const INVITE: &str = "sys.account.v1.MembershipService/Invite";
 const HEALTH: &str = "grpc.health.v1.Health/Check";
 const LOGIN: &str = "sys.account.v1.AuthService/Login";
 const RESET: &str = "sys.account.v1.AuthService/ResetPassword";
@@ -179,6 +180,29 @@ async fn a_source_that_asks_for_many_mails_is_held_to_the_methods_rate() {
     let elsewhere = server.client().from_source(from(3, 1));
     elsewhere.call(FORGOT, json!({"email": "a@example.org"})).await.ok();
     server.client().call(HEALTH, json!({})).await.ok();
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_methods_rate_counts_an_account_wherever_it_calls_from_and_nobody_beside_it() {
+    let (server, world) = World::start_with(Options { rates: Some(careful()), ..Options::default() }).await;
+    let [one, beside] = [&world.north.admin, &world.north.project_user].map(|person| &person.client);
+    // What stands in the request is not read before it counts. The contract says 120 at once, and 60 a minute.
+    let asked_until_throttled = async |client: &Client| {
+        for asked in 0..300 {
+            let answer = client.call(INVITE, json!({})).await;
+            if answer.reason() == "METHOD_THROTTLED" {
+                assert!(answer.retry_after_s().is_some_and(|wait| wait <= 1), "{answer:?}");
+                return asked;
+            }
+            assert!(!answer.is_ok(), "it invites nobody");
+        }
+        panic!("300 calls in a row were let in");
+    };
+    assert!(asked_until_throttled(one).await > 60);
+    let elsewhere = asked_until_throttled(&one.from_source(from(4, 1))).await;
+    assert!(elsewhere < 60, "{elsewhere}: what has come back meanwhile");
+    assert_ne!(beside.call(INVITE, json!({})).await.reason(), "METHOD_THROTTLED");
     server.stop().await;
 }
 

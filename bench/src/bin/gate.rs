@@ -207,8 +207,7 @@ async fn prepare(gate: SocketAddr) -> Prepared {
     }
     let who = client.json("sys.account.v1.AuthService/WhoAmI", &tokens[0], json!({})).await;
     let place = &who["bindings"][0];
-    // Short, so that no answer reaches 256 bytes: from there on the HTTP library writes headers and body one by one, and it
-    // is the second system call that is measured.
+    // Short, so that it is the gate that is measured and not the bytes.
     let record = json!({
         "orgId": place["orgId"], "projectId": place["projectId"], "title": "A short note", "published": true,
         "draft": "and a draft"

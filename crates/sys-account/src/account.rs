@@ -38,6 +38,7 @@ async fn create(module: Arc<AccountModule>, call: Call, request: CreateAccountRe
         require_domain(&email, &org)?;
     }
     let created = module.identity.create_account(&call, &email, managed_by, password).await?;
+    delete_made_way(&call, created.made_way).await?;
     let record = Account {
         managed_by_org_id: request.managed_by_org_id,
         verified: created.verified,
@@ -48,6 +49,14 @@ async fn create(module: Arc<AccountModule>, call: Call, request: CreateAccountRe
         call.after_commit(mail::welcome(&email, &module.settings.server, token)).await?;
     }
     Ok(stored)
+}
+
+/// Deletes the records of accounts of which nobody proved the address, and which are gone.
+pub(crate) async fn delete_made_way(call: &Call, accounts: impl IntoIterator<Item = AccountId>) -> Result<(), Refusal> {
+    for account in accounts {
+        call.elevated()?.delete::<Account>(account.record(), None).await?;
+    }
+    Ok(())
 }
 
 /// Refuses an address for whose mail an org does not vouch.
@@ -61,17 +70,27 @@ pub(crate) fn require_domain(email: &Email, org: &Org) -> Result<(), Refusal> {
     ))
 }
 
-/// A whole address is compared, anything else taken as the beginning of a word of the name.
+/// An account with the whole address, if the caller may read one; else those with words in name or address that begin so. What
+/// the caller may not read decides nothing here: both are lists of what he may.
 async fn search(
     _: Arc<AccountModule>,
     call: Call,
     request: SearchAccountsRequest,
 ) -> Result<SearchAccountsResponse, Refusal> {
-    let filter = match request::email(&request.query, "query") {
-        Ok(email) => format!("email == {}", literal(email.as_str())),
-        Err(_) => format!("display_name.startsWith({})", literal(&request.query)),
+    let whole = request::email(&request.query, "query").ok().filter(|_| request.page_token.is_empty());
+    if let Some(email) = whole {
+        let filter = format!("email == {}", literal(email.as_str()));
+        let page = call.records().list::<Account>(Query { filter, ..Query::default() }).await?;
+        if !page.records.is_empty() {
+            return Ok(SearchAccountsResponse { accounts: page.records, next_page_token: String::new() });
+        }
+    }
+    let query = Query {
+        search: request.query,
+        page_size: request.page_size,
+        page_token: request.page_token,
+        ..Query::default()
     };
-    let query = Query { filter, page_size: request.page_size, page_token: request.page_token, ..Query::default() };
     let page = call.records().list::<Account>(query).await?;
     Ok(SearchAccountsResponse { accounts: page.records, next_page_token: page.next_page_token })
 }

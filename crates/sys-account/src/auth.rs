@@ -1,7 +1,7 @@
 //! AuthService: becoming somebody, and proving it.
 
 use crate::{
-    account::require_domain,
+    account::{delete_made_way, require_domain},
     mail,
     module::{AccountModule, Registry},
     request,
@@ -44,8 +44,9 @@ async fn register_account(module: Arc<AccountModule>, call: Call, request: Regis
     let email = request::email(&request.email, "email")?;
     let password = Password::to_set(request.password, "password")?;
     call.throttle_sign_in(email.as_str())?;
+    delete_made_way(&call, module.identity.clear_unproven(&call).await?).await?;
     let server = &module.settings.server;
-    let mail = match module.identity.register(&call, &email, password).await? {
+    let mail = match module.identity.register(&call, &email, password, &request.display_name).await? {
         Registered::New { account, token } => {
             let record = new_account(&call, &email, request.display_name);
             call.elevated()?.create_as(account.record(), &record).await?;
@@ -60,8 +61,12 @@ async fn register_account(module: Arc<AccountModule>, call: Call, request: Regis
 
 async fn verify_email(module: Arc<AccountModule>, call: Call, request: VerifyEmailRequest) -> Result<(), Refusal> {
     let password = Password::to_check(request.password);
-    let account = module.identity.verify_email(&call, &request.token, password).await?;
-    mark_verified(&call, account).await
+    let (account, display_name) = module.identity.verify_email(&call, &request.token, password).await?;
+    let proven = Account { verified: true, display_name, ..Account::default() };
+    // A token from before names were kept with it has none: then the first registration's stays.
+    let named: &[&str] = if proven.display_name.is_empty() { &["verified"] } else { &["verified", "display_name"] };
+    call.elevated()?.update(account.record(), named, &proven, None).await?;
+    Ok(())
 }
 
 async fn log_in(module: Arc<AccountModule>, call: Call, request: LoginRequest) -> Result<TokenPair, Refusal> {
@@ -105,7 +110,9 @@ async fn reset_password(module: Arc<AccountModule>, call: Call, request: ResetPa
 async fn set_up(module: Arc<AccountModule>, call: Call, request: SetupRequest) -> Result<TokenPair, Refusal> {
     let email = request::email(&request.email, "email")?;
     let password = Password::to_set(request.password, "password")?;
-    let signed_in = module.identity.set_up(&call, &request.token, &email, password, &request.device_name).await?;
+    let (signed_in, made_way) =
+        module.identity.set_up(&call, &request.token, &email, password, &request.device_name).await?;
+    delete_made_way(&call, made_way).await?;
     let name = if request.display_name.is_empty() { SUPERADMIN_NAME.to_owned() } else { request.display_name };
     let record = Account { verified: true, ..new_account(&call, &email, name) };
     call.elevated()?.create_as(signed_in.account.record(), &record).await?;
@@ -149,6 +156,7 @@ async fn confirm_email(module: Arc<AccountModule>, call: Call, request: ConfirmE
     // The org may have lost the domain meanwhile.
     require_manager_domain(&call, &new).await?;
     let changed = module.identity.change_address(&call, &request.token).await?;
+    delete_made_way(&call, changed.made_way).await?;
     let record = Account { email: changed.now.as_str().to_owned(), ..Account::default() };
     call.elevated()?.update(account.record(), &["email"], &record, None).await?;
     call.after_commit(mail::email_changed(&changed.before, &module.settings.server)).await

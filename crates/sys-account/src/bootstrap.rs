@@ -7,6 +7,7 @@
 
 pub mod accounts;
 pub mod file;
+pub mod orgs;
 
 use crate::{
     mail, module,

@@ -2,7 +2,8 @@
 //!
 //! A mail to an address of which nobody knows whose it is says nothing about any account but the one of that address.
 //!
-//! No line of ours with a token is longer than 76 letters: the mail's encoding would break it, and a copied token with it.
+//! A token stands on a line of its own, shorter than 76 letters: the mail's encoding would break a longer one, and a copied token
+//! with it. It stands in no command, where whoever else uses the machine would see it: the commands ask for it.
 
 use sys_core::{
     identity::Email,
@@ -20,10 +21,10 @@ pub(crate) fn verify(to: &Email, server: &str, token: &TokenSecret) -> Effect {
             "Somebody, probably you, registered an account with this address at\n{server}\n\n\
          To prove that the address is yours, show this token together with the\n\
          password that you chose when you registered:\n\n  {}\n\n\
-         With the command line:\n\n  sys auth verify-email --token {}\n\n\
+         With the command line, which asks for both:\n\n  sys auth verify-email \\\n    --server {server}\n\n\
          The token is good for 24 hours. If it was not you, do nothing: without\n\
          this mail nobody can use the account.\n",
-            &*token, &*token,
+            &*token,
         ),
     )
 }
@@ -36,7 +37,8 @@ pub(crate) fn registered_already(to: &Email, server: &str) -> Effect {
         format!(
             "Somebody, probably you, tried to register this address at\n{server}\n\n\
          It has an account already, and nothing was changed. If you forgot your\n\
-         password, ask for a new one:\n\n  sys auth forgot-password --email YOUR-ADDRESS\n",
+         password, ask for a new one:\n\n{}",
+            forgot_password(server),
         ),
     )
 }
@@ -49,11 +51,11 @@ pub(crate) fn reset(to: &Email, server: &str, token: &TokenSecret) -> Effect {
         "Choose a new password",
         format!(
             "Somebody, probably you, forgot the password of the account with this\naddress at {server}\n\n\
-         To choose a new one, show this token:\n\n  {}\n\n\
-         With the command line:\n\n  sys auth reset-password \\\n    --token {}\n\n\
+         To choose a new one, show this token:\n\n  {}\n\n{}\
          The token is good for one hour. If it was not you, do nothing: your\n\
          password stays as it is.\n",
-            &*token, &*token,
+            &*token,
+            reset_password(server),
         ),
     )
 }
@@ -92,10 +94,10 @@ pub(crate) fn confirm_email(to: &Email, server: &str, token: &TokenSecret) -> Ef
         format!(
             "Somebody, probably you, wants an account to have this address at\n{server}\n\n\
          To confirm that, show this token where you are logged in:\n\n  {}\n\n\
-         With the command line:\n\n  sys auth confirm-email \\\n    --token {}\n\n\
+         With the command line, which asks for it:\n\n  sys auth confirm-email \\\n    --server {server}\n\n\
          The token is good for one hour. If it was not you, do nothing: without\n\
          the password of that account it is good for nothing.\n",
-            &*token, &*token,
+            &*token,
         ),
     )
 }
@@ -108,7 +110,8 @@ pub(crate) fn email_in_use(to: &Email, server: &str) -> Effect {
         format!(
             "Somebody, probably you, wanted an account to have this address at\n{server}\n\n\
          It has one already, and nothing was changed. If you forgot its\n\
-         password, ask for a new one:\n\n  sys auth forgot-password --email YOUR-ADDRESS\n",
+         password, ask for a new one:\n\n{}",
+            forgot_password(server),
         ),
     )
 }
@@ -121,7 +124,7 @@ pub(crate) fn email_change_asked(to: &Email, server: &str) -> Effect {
         format!(
             "Somebody, probably you, asked for another address for the account with\nthis one at {server}\n\n\
          It changes once the new address is confirmed. If it was not you, choose\n\
-         a new password now: somebody else knows yours.\n\n  sys auth change-password\n",
+         a new password now: somebody else knows yours.\n\n  sys auth change-password \\\n    --server {server}\n",
         ),
     )
 }
@@ -146,10 +149,10 @@ pub(crate) fn welcome(to: &Email, server: &str, token: &TokenSecret) -> Effect {
         "An account was made for you",
         format!(
             "An account with this address was made for you at\n{server}\n\n\
-         To choose its password, show this token:\n\n  {}\n\n\
-         With the command line:\n\n  sys auth reset-password \\\n    --token {}\n\n\
+         To choose its password, show this token:\n\n  {}\n\n{}\
          The token is good for 24 hours. Later, ask for a new password.\n",
-            &*token, &*token,
+            &*token,
+            reset_password(server),
         ),
     )
 }
@@ -171,11 +174,20 @@ pub(crate) fn invitation(
         "You are invited",
         format!(
             "You are invited at {server}\n\n  as {role} into: {place}\n\n\
-         Log in (or register first), then accept:\n\n  sys membership accept-invitation \\\n    --token {}\n\n\
+         Log in (or register first), then accept with this token:\n\n  {}\n\n\
+         With the command line, which asks for it:\n\n  sys membership accept-invitation \\\n    --server {server}\n\n\
          The invitation is good for 14 days. To decline, do nothing.\n",
             &*token,
         ),
     )
+}
+
+fn reset_password(server: &str) -> String {
+    format!("With the command line, which asks for both:\n\n  sys auth reset-password \\\n    --server {server}\n\n")
+}
+
+fn forgot_password(server: &str) -> String {
+    format!("  sys auth forgot-password --email YOUR-ADDRESS \\\n    --server {server}\n")
 }
 
 /// Most letters of a name in a mail.
@@ -233,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_stands_on_a_line_that_no_encoding_breaks() {
+    fn a_token_stands_alone_on_a_line_and_in_no_command() {
         let (to, server) = (Email::assume_canonical("ada@example.org"), "http://127.0.0.1:8443");
         let token = TokenSecret::new([7; 32]);
         let mails = [
@@ -245,8 +257,9 @@ mod tests {
         ];
         for Effect::Mail(mail) in mails {
             let lines: Vec<&str> = mail.text.lines().filter(|line| line.contains(token.text().as_str())).collect();
-            assert!(!lines.is_empty(), "{}", mail.subject);
-            assert!(lines.iter().all(|line| line.len() <= 76), "{}: {lines:?}", mail.subject);
+            assert_eq!(lines, [format!("  {}", &*token.text())], "{}", mail.subject);
+            assert!(mail.text.lines().all(|line| line.len() <= 76), "{}: {}", mail.subject, mail.text);
+            assert!(mail.text.contains("\n  sys ") && mail.text.contains(" \\\n    --server http://127.0.0.1:8443\n"));
         }
     }
 }

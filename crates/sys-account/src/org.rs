@@ -98,7 +98,7 @@ async fn list_other(
 }
 
 async fn set_account_domains(
-    _: Arc<AccountModule>,
+    module: Arc<AccountModule>,
     call: Call,
     request: SetAccountDomainsRequest,
 ) -> Result<Org, Refusal> {
@@ -108,6 +108,7 @@ async fn set_account_domains(
     let mut domains = request.domains.iter().map(canonical).collect::<Result<Vec<_>, _>>()?;
     domains.sort_unstable();
     domains.dedup();
+    module.identity.take_domains(&call, id, &domains).await?;
     let named = Org { account_domains: domains, ..Org::default() };
     call.elevated()?.update(id.record(), &["account_domains"], &named, None).await
 }
@@ -122,8 +123,8 @@ async fn delete(module: Arc<AccountModule>, call: Call, request: DeleteOrgReques
     request::same_etag(&request.etag, &org.etag)?;
     delete_projects(&call, id).await?;
     module.identity.drop_org(&call, id).await?;
-    let closed = Org { closed_at: Some(request::timestamp(call.now().unix_s)), listed: false, ..Org::default() };
-    call.elevated()?.update(id.record(), &["closed_at", "listed"], &closed, None).await?;
+    let closed = Org { closed_at: Some(request::timestamp(call.now().unix_s)), ..Org::default() };
+    call.elevated()?.update(id.record(), &["closed_at", "listed", "account_domains"], &closed, None).await?;
     Ok(())
 }
 

@@ -60,7 +60,7 @@ fn login() -> Command {
     Command::new("login")
         .about("Logs in and keeps the session")
         .args([email(), device_name(), store()])
-        .args(password("Your password"))
+        .args(secret("password", "Your password"))
         .arg(
             Arg::new("trust-audit-anew")
                 .long("trust-audit-anew")
@@ -73,11 +73,11 @@ fn login() -> Command {
 fn setup() -> Command {
     Command::new("setup")
         .about("Makes the first superadmin with the one-time token that the server printed, and logs in")
-        .arg(token())
+        .args(secret("token", "The one-time token"))
         .args([email(), device_name(), store()])
         .arg(Arg::new("display-name").long("display-name").value_name("TEXT").help("How others see you"))
-        .args(password("The password to set"))
-        .after_help("Examples:\n  sys setup --server http://127.0.0.1:8443 --token TOKEN --email me@example.org")
+        .args(secret("password", "The password to set"))
+        .after_help("Examples:\n  sys setup --server http://127.0.0.1:8443 --email me@example.org")
 }
 
 fn audit() -> Command {
@@ -193,16 +193,6 @@ fn man() -> Command {
         .after_help("Examples:\n  sys man org list | man -l -\n  sys man --dir ~/.local/share/man/man1")
 }
 
-/// In base64url: one in 64 begins with a dash.
-fn token() -> Arg {
-    Arg::new("token")
-        .long("token")
-        .required(true)
-        .allow_hyphen_values(true)
-        .value_name("TOKEN")
-        .help("The one-time token")
-}
-
 fn email() -> Arg {
     Arg::new("email").long("email").required(true).value_name("EMAIL").help("The account's e-mail address")
 }
@@ -231,20 +221,30 @@ pub(crate) fn wish(matches: &ArgMatches) -> Wish {
     }
 }
 
-/// Where the password comes from; and the flag that many expect, there to be refused with the reason.
-fn password(help: &'static str) -> [Arg; 2] {
+/// Where a secret comes from; and the flag that many expect, there to be refused with the reason.
+fn secret(name: &'static str, help: &'static str) -> [Arg; 2] {
+    let stdin = format!("{name}-stdin");
     [
-        Arg::new("password-stdin")
-            .long("password-stdin")
+        Arg::new(stdin.clone())
+            .long(stdin)
             .action(ArgAction::SetTrue)
             .help(format!("{help} comes as a line of standard input; else you are asked")),
-        Arg::new("password").long("password").hide(true).num_args(0..=1).default_missing_value(""),
+        // One token in 64 begins with a dash.
+        Arg::new(name)
+            .long(name)
+            .hide(true)
+            .num_args(0..=1)
+            .allow_hyphen_values(name == "token")
+            .default_missing_value(""),
     ]
 }
 
-/// Refuses a password on the command line.
-pub(crate) fn no_password_in_arguments(matches: &ArgMatches) -> Result<(), SecretError> {
-    if matches.contains_id("password") { Err(SecretError::OnCommandLine) } else { Ok(()) }
+/// Refuses these secrets on the command line.
+pub(crate) fn none_in_arguments(matches: &ArgMatches, secrets: &[&'static str]) -> Result<(), SecretError> {
+    match secrets.iter().find(|name| matches.contains_id(name)) {
+        Some(name) => Err(SecretError::OnCommandLine { name }),
+        None => Ok(()),
+    }
 }
 
 /// What stands on a command line before it can be parsed, since its commands are not known yet.
@@ -323,23 +323,21 @@ mod tests {
     }
 
     #[test]
-    fn a_token_may_begin_with_a_dash() {
-        let words = ["sys", "setup", "--token", "-aLf", "--email", "a@example.org"];
-        let matches = command().try_get_matches_from(words).expect("parsed");
-        let (_, setup) = matches.subcommand().expect("setup");
-        assert_eq!(setup.get_one::<String>("token").map(String::as_str), Some("-aLf"));
-    }
-
-    #[test]
-    fn a_password_on_the_command_line_is_refused() {
+    fn a_secret_on_the_command_line_is_refused() {
+        let check = |line: &str, expect: Option<&str>| {
+            let words = format!("sys setup --email a@example.org {line}");
+            let matches = command().try_get_matches_from(words.split_whitespace()).expect("parsed");
+            let (_, setup) = matches.subcommand().expect("setup");
+            let refused = none_in_arguments(setup, &["token", "password"]).err().map(|error| error.to_string());
+            assert_eq!(refused.as_deref().and_then(|error| error.split(' ').nth(1)), expect, "{line}");
+        };
+        check("", None);
+        check("--token-stdin --password-stdin", None);
         for line in ["--password secret", "--password=secret", "--password"] {
-            let words = format!("sys login --email a@example.org {line}");
-            let matches = command().try_get_matches_from(words.split(' ')).expect("parsed");
-            let (_, login) = matches.subcommand().expect("login");
-            assert!(no_password_in_arguments(login).is_err(), "{line}");
+            check(line, Some("password"));
         }
-        let matches = command().try_get_matches_from(["sys", "login", "--email", "a@example.org"]).expect("parsed");
-        let (_, login) = matches.subcommand().expect("login");
-        assert!(no_password_in_arguments(login).is_ok());
+        for line in ["--token once", "--token=once", "--token -aLf", "--token"] {
+            check(line, Some("token"));
+        }
     }
 }

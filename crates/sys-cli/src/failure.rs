@@ -20,7 +20,7 @@ pub(crate) enum Failure {
     /// The command line stands for no request.
     #[error(transparent)]
     Request(#[from] RequestError),
-    /// A password could not be read.
+    /// A password or token could not be read.
     #[error(transparent)]
     Secret(#[from] SecretError),
     /// The server's address is none.
@@ -77,7 +77,9 @@ impl Failure {
             return format!("{problems}\nerror: {} in this contract; nothing of it loads", counted(problems.0.len()));
         }
         let mut report = format!("error: {}", plain::line(&self.with_cause()));
-        for field in self.refused().map(|refused| refused.fields.as_slice()).unwrap_or_default() {
+        let fields = self.refused().map(|refused| refused.fields.as_slice()).unwrap_or_default();
+        // Without a field it is about the request as a whole, and stands above.
+        for field in fields.iter().filter(|field| !field.field.is_empty()) {
             let name = plain::line(&field.field);
             let flag = verb.and_then(|verb| verb.flags.at(&field.field)).map(|flag| format!("{} ", flag.shown()));
             let description = plain::line(&field.description);
@@ -137,8 +139,10 @@ impl Failure {
         let help = match self {
             Self::Usage(_, help) => help,
             Self::Request(RequestError::NothingToChange) => "`--help` lists the fields; `--clear FIELD` empties one",
-            Self::Secret(SecretError::OnCommandLine | SecretError::NoTerminal) => {
-                "leave it out and you are asked, or send it on standard input with --password-stdin"
+            Self::Secret(SecretError::OnCommandLine { name } | SecretError::NoTerminal { name }) => {
+                return Some(format!(
+                    "leave it out and you are asked, or send it on standard input with --{name}-stdin"
+                ));
             }
             Self::Client(ClientError::Call(CallError::Unreachable { .. })) => {
                 "start the server, or name another with --server URL"
@@ -214,6 +218,13 @@ mod tests {
         };
         assert!(page("METHOD_REFUSED") && !page("A_MODULES_OWN"), "a reason without a page has nothing to explain");
         assert!(refused(Code::Unauthenticated, "X", None).report(None).contains("what to do: log in"));
+        let whole = FieldViolation { field: String::new(), description: "say `a` or `b`".into() };
+        let refusal = Refused { message: "say `a` or `b`".into(), fields: vec![whole], help: None, ..*refusal };
+        let report = Failure::from(CallError::Refused(Box::new(refusal))).report(None);
+        assert!(
+            report.starts_with("error: say `a` or `b` (PERMISSION_DENIED / METHOD_REFUSED)\nwhat to do:"),
+            "{report}"
+        );
     }
 
     #[test]

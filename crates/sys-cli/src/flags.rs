@@ -2,7 +2,7 @@
 //!
 //! A field becomes a flag of its name, a nested one `--a.b`. A request that carries a record (Create, Update) shows the
 //! record's fields as its own, without those that the server sets. `id` stands without a flag, since every such command
-//! has one. Passwords have no flag that takes a value: what stands on a command line, others can read.
+//! has one. Passwords and one-time tokens have no flag that takes a value: what stands on a command line, others can read.
 
 use crate::{options::Options, plain, value::Shape};
 use clap::{
@@ -36,6 +36,8 @@ pub(crate) struct Flag {
     pub(crate) given: Given,
     /// Part of the example in the command's help.
     pub(crate) typical: bool,
+    /// The flag that may be given in its place: of an id and a one-time token, either says what is meant.
+    pub(crate) instead: Option<&'static str>,
     help: String,
 }
 
@@ -71,7 +73,9 @@ impl Flags {
         let item = item_of(method, options);
         let mask = item.as_ref().and_then(|_| request.get_field_by_name("update_mask")).filter(is_mask);
         let updates = mask.is_some();
-        let mut maker = Maker { options, all: Vec::new(), taken: BTreeSet::new(), item: item.clone(), updates };
+        let has = |name, such: fn(&FieldDescriptor) -> bool| request.get_field_by_name(name).is_some_and(|f| such(&f));
+        let either = item.is_none() && has("id", is_id) && has("token", is_secret);
+        let mut maker = Maker { options, all: Vec::new(), taken: BTreeSet::new(), item: item.clone(), updates, either };
         if let Some(item) = &item {
             maker.item(item);
         }
@@ -124,7 +128,8 @@ impl Flag {
         let arg = Arg::new(self.long.clone()).help(help.trim().to_owned());
         match self.given {
             Given::Position => {
-                arg.required(true).value_name(self.placeholder()).action(ArgAction::Set).value_parser(self.parser())
+                let arg = arg.required(self.instead.is_none()).value_name(self.placeholder());
+                arg.action(ArgAction::Set).value_parser(self.parser())
             }
             Given::Aside => arg
                 .long(self.aside())
@@ -148,7 +153,7 @@ impl Flag {
         }
     }
 
-    /// Tokens and etags come from the server in base64url: one in 64 begins with a dash, and is no flag by that.
+    /// Tokens of lists and etags come from the server in base64url: one in 64 begins with a dash, and is no flag by that.
     fn is_handed_out(&self) -> bool {
         self.long.ends_with("token") || self.long.ends_with("etag")
     }
@@ -198,9 +203,14 @@ fn is_mask(field: &FieldDescriptor) -> bool {
     matches!(Shape::of(field), Shape::Mask(_)) && !field.is_list()
 }
 
-/// Whether a field's value must not stand on a command line.
+/// Whether a field's value must not stand on a command line: a password, or a token that is good for whoever shows it. Those by
+/// which a list or a stream goes on are good for their caller alone.
 fn is_secret(field: &FieldDescriptor) -> bool {
-    matches!(field.kind(), Kind::String) && !field.is_list() && field.name().split('_').any(|word| word == "password")
+    let name = field.name();
+    let goes_on = name.ends_with("page_token") || name.ends_with("resume_token");
+    let is_token = name.split('_').next_back() == Some("token") && !goes_on;
+    let is_text = matches!(field.kind(), Kind::String) && !field.is_list();
+    is_text && (is_token || name.split('_').any(|word| word == "password"))
 }
 
 /// Whether a field of a request is the id of what it is about.
@@ -214,6 +224,8 @@ struct Maker<'a> {
     taken: BTreeSet<String>,
     item: Option<FieldDescriptor>,
     updates: bool,
+    /// Whether the request names what it is about by its id or by a token.
+    either: bool,
 }
 
 impl Maker<'_> {
@@ -248,7 +260,7 @@ impl Maker<'_> {
                     self.field(&field, &path, depth + 1);
                 }
             }
-            None if is_secret(field) => self.add(&path, Given::Aside, true),
+            None if is_secret(field) => self.add(&path, Given::Aside, self.instead(&path).is_none()),
             None if depth == 0 && above.is_empty() && is_id(field) => self.add(&path, Given::Position, true),
             None => self.add(&path, Given::Flag, options.required || options.immutable || field.name() == "org_id"),
         }
@@ -262,7 +274,16 @@ impl Maker<'_> {
         let Some(long) = self.name(path) else { return };
         let help = plain::line(&comment_of(field));
         let repeated = field.is_list() || field.is_map();
-        self.all.push(Flag { long, path: path.to_vec(), shape: Shape::of(field), repeated, given, typical, help });
+        let (shape, instead) = (Shape::of(field), self.instead(path));
+        self.all.push(Flag { long, path: path.to_vec(), shape, repeated, given, typical, instead, help });
+    }
+
+    fn instead(&self, path: &[FieldDescriptor]) -> Option<&'static str> {
+        match path {
+            [field] if self.either && field.name() == "id" => Some("token"),
+            [field] if self.either && field.name() == "token" => Some("id"),
+            _ => None,
+        }
     }
 
     /// A name that no other flag of the command has. The record's own fields come first and lose their record's name; a

@@ -12,6 +12,8 @@ use std::collections::HashMap;
 
 /// What the names of secrets begin with that are being chosen, so that they are typed twice.
 const CHOSEN: &str = "new-";
+/// What the names of secrets end with that are copied from elsewhere.
+const TOKEN: &str = "token";
 
 /// Why a command line stands for no request.
 #[derive(Debug, thiserror::Error)]
@@ -78,10 +80,13 @@ fn is_given(flag: &Flag, matches: &ArgMatches) -> bool {
 fn given(flag: &Flag, matches: &ArgMatches, secrets: &mut impl Secrets) -> Result<Option<Value>, RequestError> {
     if flag.given == Given::Aside {
         let from_stdin = matches.get_flag(&flag.long);
-        let secret = if flag.long.starts_with(CHOSEN) {
-            secret::chosen(secrets, &flag.long, from_stdin)?
-        } else {
-            secrets.read(&flag.long, from_stdin)?
+        if !from_stdin && flag.instead.is_some_and(|other| matches.value_source(other).is_some()) {
+            return Ok(None);
+        }
+        let secret = match flag.long.as_str() {
+            name if name.starts_with(CHOSEN) => secret::chosen(secrets, name, from_stdin)?,
+            name if name.ends_with(TOKEN) => secret::pasted(secrets, name, from_stdin)?,
+            name => secrets.read(name, from_stdin)?,
         };
         return Ok(secret.map(|secret| Value::String(secret.as_str().to_owned())));
     }

@@ -1,5 +1,5 @@
-//! Passwords: from standard input or a prompt, never from the command line, where every program of the machine can read
-//! them and the shell keeps them.
+//! Passwords and one-time tokens: from standard input or a prompt, never from the command line, where every program of the
+//! machine can read them and the shell keeps them.
 
 use std::io::{self, BufRead, IsTerminal};
 use zeroize::Zeroizing;
@@ -24,12 +24,10 @@ pub(crate) enum SecretError {
     Unreadable { name: String, source: io::Error },
     #[error("the two entries differ")]
     Differ,
-    #[error(
-        "a password on a command line can be read by every program here, and the shell keeps it: take it for known"
-    )]
-    OnCommandLine,
-    #[error("no password: there is no terminal to ask on")]
-    NoTerminal,
+    #[error("a {name} on a command line can be read by every program here, and the shell keeps it: take it for known")]
+    OnCommandLine { name: &'static str },
+    #[error("no {name}: there is no terminal to ask on")]
+    NoTerminal { name: &'static str },
 }
 
 /// Standard input and the terminal.
@@ -62,6 +60,16 @@ pub(crate) fn chosen(
         return Err(SecretError::Differ);
     }
     Ok(first)
+}
+
+/// A token that was copied from somewhere, and perhaps a blank with it. No token has one.
+pub(crate) fn pasted(
+    secrets: &mut impl Secrets,
+    name: &str,
+    from_stdin: bool,
+) -> Result<Option<Zeroizing<String>>, SecretError> {
+    let read = secrets.read(name, from_stdin)?;
+    Ok(read.map(|text| Zeroizing::new(text.trim().to_owned())).filter(|token| !token.is_empty()))
 }
 
 /// One line, without its end. Several secrets of one command stand on one line each.

@@ -23,8 +23,8 @@ pub(crate) async fn login(
     sessions: SessionStore,
     secrets: &mut impl Secrets,
 ) -> Result<(), Failure> {
-    built_in::no_password_in_arguments(matches)?;
-    let password = required(secrets.read("password", matches.get_flag("password-stdin"))?)?;
+    built_in::none_in_arguments(matches, &["password"])?;
+    let password = required("password", secrets.read("password", matches.get_flag("password-stdin"))?)?;
     let request = LoginRequest {
         email: text(matches, "email").unwrap_or_default(),
         password: password.as_str().to_owned(),
@@ -45,10 +45,11 @@ pub(crate) async fn setup(
     sessions: SessionStore,
     secrets: &mut impl Secrets,
 ) -> Result<(), Failure> {
-    built_in::no_password_in_arguments(matches)?;
-    let password = required(secret::chosen(secrets, "password", matches.get_flag("password-stdin"))?)?;
+    built_in::none_in_arguments(matches, &["token", "password"])?;
+    let token = required("token", secret::pasted(secrets, "token", matches.get_flag("token-stdin"))?)?;
+    let password = required("password", secret::chosen(secrets, "password", matches.get_flag("password-stdin"))?)?;
     let request = SetupRequest {
-        token: text(matches, "token").unwrap_or_default(),
+        token: token.as_str().to_owned(),
         email: text(matches, "email").unwrap_or_default(),
         password: password.as_str().to_owned(),
         display_name: text(matches, "display-name").unwrap_or_default(),
@@ -101,8 +102,10 @@ async fn check_heads(client: &Client, sessions: &SessionStore, anew: bool) -> Re
 
 /// Ends the session.
 pub(crate) async fn logout(server: &Endpoint, sessions: SessionStore) -> Result<(), Failure> {
-    let client = Client::connect(server, sessions).await?;
+    let client = Client::connect(server, sessions.clone()).await?;
     if client.session().await?.is_none() {
+        // A login that was cut off may have left its tokens; the lock takes them away.
+        drop(sessions.lock().await?);
         output::note(&format!("nobody is logged in to {server}"));
         return Ok(());
     }
@@ -124,8 +127,8 @@ fn text(matches: &ArgMatches, name: &str) -> Option<String> {
     matches.get_one::<String>(name).cloned()
 }
 
-fn required(password: Option<Zeroizing<String>>) -> Result<Zeroizing<String>, SecretError> {
-    password.ok_or(SecretError::NoTerminal)
+fn required(name: &'static str, secret: Option<Zeroizing<String>>) -> Result<Zeroizing<String>, SecretError> {
+    secret.ok_or(SecretError::NoTerminal { name })
 }
 
 fn for_people(who: &WhoAmI, server: &Endpoint, place: Option<&Place>) -> String {

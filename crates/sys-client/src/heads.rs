@@ -181,10 +181,19 @@ impl KeptHeads {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Stored::default()),
             Err(source) => return Err(SessionError::File { path, source }.into()),
         }
-        let stored: Option<Stored> = serde_json::from_str(&text).ok();
-        let stored = stored.filter(|stored| stored.format == FORMAT);
-        stored.ok_or(HeadsError::Malformed { path })
+        Stored::from_text(&text).ok_or(HeadsError::Malformed { path })
     }
+}
+
+impl Stored {
+    fn from_text(text: &str) -> Option<Self> {
+        serde_json::from_str(text).ok().filter(|stored: &Self| stored.format == FORMAT)
+    }
+}
+
+/// What a file's text holds, as it is written.
+pub(crate) fn rewritten(text: &str) -> Option<String> {
+    serde_json::to_string_pretty(&Stored::from_text(text)?).ok()
 }
 
 /// Asks the server to prove that a head goes on from a kept one, where that takes a proof.

@@ -36,6 +36,8 @@ const MAX_FILE_BYTES: u64 = 64 * 1_024;
 const POINTER_FORMAT: u32 = 2;
 /// The file's name.
 const FILE: &str = "session.json";
+/// What is being written in its place.
+const NEW_FILE: &str = "session.json.new";
 
 /// Where a session is kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -191,11 +193,23 @@ impl SessionStore {
         let end = Instant::now() + LOCK_TIMEOUT;
         loop {
             match file.try_lock() {
-                Ok(()) => return Ok(SessionLock { store: self, _held: file }),
+                Ok(()) => {
+                    self.sweep()?;
+                    return Ok(SessionLock { store: self, _held: file });
+                }
                 Err(TryLockError::WouldBlock) if Instant::now() < end => sleep(LOCK_PAUSE).await,
                 Err(TryLockError::WouldBlock) => return Err(SessionError::Busy { path }),
                 Err(TryLockError::Error(source)) => return Err(failed(source)),
             }
+        }
+    }
+
+    /// Removes what was being written by a program that was killed: it holds tokens, too. Whoever has the lock is the only writer.
+    fn sweep(&self) -> Result<(), SessionError> {
+        let path = self.file(NEW_FILE);
+        match fs::remove_file(&path) {
+            Err(source) if source.kind() != io::ErrorKind::NotFound => Err(SessionError::File { path, source }),
+            _ => Ok(()),
         }
     }
 
@@ -238,7 +252,7 @@ impl SessionStore {
 
     fn write(&self, text: &[u8]) -> Result<(), SessionError> {
         let path = self.file(FILE);
-        replace(&path, &self.file("session.json.new"), text).map_err(|source| SessionError::File { path, source })
+        replace(&path, &self.file(NEW_FILE), text).map_err(|source| SessionError::File { path, source })
     }
 }
 
@@ -248,6 +262,14 @@ impl Kept {
         let is_ours = pointer.format == POINTER_FORMAT && pointer.kept_in == Place::Keychain.name();
         let server = pointer.server.parse().ok().filter(|_| is_ours)?;
         Some(Self::InKeychain { server, session_id: pointer.session_id })
+    }
+}
+
+/// The server of a session that a file says is kept in the keychain.
+pub(crate) fn pointer(text: &str) -> Option<Endpoint> {
+    match Kept::pointer(text)? {
+        Kept::InKeychain { server, .. } => Some(server),
+        Kept::Here(_) => None,
     }
 }
 
@@ -406,7 +428,7 @@ mod tests {
         assert_eq!(store.load().await.expect("readable"), Some(session(1)));
         lock.save(&session(2)).await.expect("replaced");
         assert_eq!(store.load().await.expect("readable"), Some(session(2)));
-        assert!(!inner.join("session.json.new").exists());
+        assert!(!inner.join(NEW_FILE).exists());
         lock.remove().await.expect("removed");
         lock.remove().await.expect("removed twice");
         assert_eq!(store.load().await.expect("nothing there"), None);

@@ -208,7 +208,7 @@ fn label(field: &FieldDescriptor) -> String {
 }
 
 /// Where it is declared, or else where that is which holds it.
-fn place_of(descriptor: &impl Declared) -> Place {
+pub(crate) fn place_of(descriptor: &impl Declared) -> Place {
     let file = descriptor.file();
     let path = descriptor.path_in_file();
     let locations = file.file_descriptor_proto().source_code_info.iter().flat_map(|info| &info.location);

@@ -350,12 +350,17 @@ impl<'a> Encoded<'a> {
         self.fields().find(|next| next.number >= number).filter(|next| next.number == number).map(|next| next.value)
     }
 
-    /// The text of a field; empty where it is unset.
-    pub fn text(self, number: u32) -> &'a str {
-        match self.field(number) {
-            Some(WireValue::Sized(bytes)) => std::str::from_utf8(bytes).unwrap_or_default(),
-            _ => "",
+    /// The texts of some fields, found in one pass; empty where one is unset, or where no field is asked for.
+    pub fn texts<const N: usize>(self, numbers: [Option<u32>; N]) -> [&'a str; N] {
+        let mut texts = [""; N];
+        let last = numbers.iter().flatten().max().copied().unwrap_or_default();
+        for next in self.fields().take_while(|next| next.number <= last) {
+            let asked = texts.iter_mut().zip(&numbers).filter(|(_, number)| **number == Some(next.number));
+            if let WireValue::Sized(bytes) = next.value {
+                asked.for_each(|(text, _)| *text = std::str::from_utf8(bytes).unwrap_or_default());
+            }
         }
+        texts
     }
 
     /// The values of a list.

@@ -15,6 +15,7 @@ mod options;
 pub mod problem;
 pub mod rpc;
 mod select;
+pub mod sizes;
 pub mod unknown;
 pub mod weakened;
 

@@ -451,7 +451,10 @@ pub enum Index {
         within: Within,
     },
     /// Words by their beginning.
-    Search,
+    Search {
+        /// And the whole text: `==` and `in`.
+        whole: bool,
+    },
     /// Order and ranges. The values stand readable on disk.
     Ordered,
 }

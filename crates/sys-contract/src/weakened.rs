@@ -1,27 +1,70 @@
-//! What a new version of a contract protects less than the one before: a call that needed a fresh password and does not, that
-//! could be made more seldom, with less in it, or not without a trace.
+//! What a new version of a contract opens more, or protects less, than the one before: a call that needed a fresh password and does
+//! not, that could be made more seldom, with less in it, or not without a trace; a field that is seen on disk; a rule that refused more.
 //!
 //! None of it breaks what is stored ([`breaking_changes`](crate::breaking_changes) is about that), and each may be meant. But, like a
-//! grant to more people, it is a decision, so that somebody must see it. Grants themselves are compared by the matrix.
+//! grant to more people, it is a decision, so that somebody must see it. Grants themselves are compared by the matrix, and so are
+//! `reach` and `elevate`.
+
+mod fields;
+mod rules;
 
 use crate::{
     model::{Contract, Method, Rate, StepUp},
-    problem::Problem,
+    problem::{Place, Problem},
 };
 use std::collections::HashMap;
 
-/// What `new` protects less than `old`, its version before, in the order of places in `new`. Methods that are new or gone are
-/// not compared.
+/// What `new` protects less than `old`, its version before, in the order of places in `new`. What is gone is not compared: nobody
+/// calls it.
 pub fn weakened(old: &Contract, new: &Contract) -> Vec<Problem> {
-    let before: HashMap<&str, &Method> = methods(old).map(|method| (method.path.as_str(), method)).collect();
-    let both = methods(new).filter_map(|now| before.get(now.path.as_str()).map(|before| (*before, now)));
-    let mut found: Vec<Problem> = both.flat_map(|(before, now)| less(before, now)).collect();
+    let mut found = methods_of(old, new);
+    found.extend(fields::weakened(old, new));
+    found.extend(rules::weakened(old, new));
     found.sort();
     found
 }
 
+/// A way in which something protects less, with what would keep it.
+fn weaker(place: &Place, what: String, kept: &str) -> Problem {
+    Problem { place: place.clone(), what, instead: format!("keep {kept}, or say that this is meant") }
+}
+
 fn methods(contract: &Contract) -> impl Iterator<Item = &Method> {
     contract.services.iter().flat_map(|service| &service.methods)
+}
+
+fn methods_of(old: &Contract, new: &Contract) -> Vec<Problem> {
+    let before: HashMap<&str, &Method> = methods(old).map(|method| (method.path.as_str(), method)).collect();
+    let mut found = Vec::new();
+    for now in methods(new) {
+        if let Some(before) = before.get(now.path.as_str()) {
+            found.extend(less(before, now));
+            continue;
+        }
+        found.push(Problem {
+            place: now.place.clone(),
+            what: format!("`{}` is new, and nobody could call it before", now.descriptor.name()),
+            instead: "look in the matrix who can, and say that this is meant".to_owned(),
+        });
+        // Who gives a method another name gives it its protections, too.
+        let is_gone = |before: &&Method| methods(new).all(|now| now.path != before.path);
+        let gone = methods(old).filter(is_gone).find(|before| stands_for(now, before, (new, old)));
+        found.extend(gone.into_iter().flat_map(|before| less(before, now)));
+    }
+    found
+}
+
+/// Whether a new method does what one did that is gone: it serves the same, or takes the same request.
+fn stands_for(now: &Method, before: &Method, (new, old): (&Contract, &Contract)) -> bool {
+    let served = |method: &Method, contract: &Contract| {
+        let serve = method.serve.as_ref()?;
+        let record = contract.records.get(serve.record)?;
+        Some((serve.verb, record.message.full_name().to_owned()))
+    };
+    match (served(now, new), served(before, old)) {
+        (Some(now), Some(before)) => now == before,
+        _ => now.descriptor.input().full_name() == before.descriptor.input().full_name(),
+    }
 }
 
 fn less(before: &Method, now: &Method) -> Vec<Problem> {
@@ -42,15 +85,13 @@ fn less(before: &Method, now: &Method) -> Vec<Problem> {
             format!("`max_request_bytes: {was}`"),
         )
     });
-    let found = [less_asked(name, before.step_up.as_ref(), now.step_up.as_ref()), audit, sign_in, bytes];
+    let (was, is) = (before.deadline_ms, now.deadline_ms);
+    let time = (was < is).then(|| {
+        (format!("a call of `{name}` took {was} ms at most, and may take {is} ms now"), format!("`deadline_ms: {was}`"))
+    });
+    let found = [less_asked(name, before.step_up.as_ref(), now.step_up.as_ref()), audit, sign_in, bytes, time];
     let found = found.into_iter().chain([less_slowed(name, before.rate, now.rate)]).flatten();
-    found
-        .map(|(what, kept)| Problem {
-            place: now.place.clone(),
-            what,
-            instead: format!("keep {kept}, or say that this is meant"),
-        })
-        .collect()
+    found.map(|(what, kept)| weaker(&now.place, what, &kept)).collect()
 }
 
 /// Whether two conditions let the same calls through cannot be told from their texts, so that another text counts as a wider one.
@@ -88,79 +129,4 @@ fn less_slowed(name: &str, before: Option<Rate>, now: Option<Rate>) -> Option<(S
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::{Origin, SourceFile, load};
-
-    const NOTES: &str = include_str!("load/tests/whole.proto");
-    /// What the example's only method with a handler has.
-    const PLAIN: &str = "audit: FULL";
-    const GUARDED: &str =
-        "audit: FULL step_up: {unless: \"request.id == 'a'\"} rate: {per_minute: 6 burst: 2} max_request_bytes: 1000";
-
-    fn notes(options: &str) -> Contract {
-        assert_eq!(NOTES.matches(PLAIN).count(), 1);
-        let text = NOTES.replace(PLAIN, options);
-        load("mod-notes", Origin::Uploaded, &[SourceFile { path: "notes/v1/notes.proto".to_owned(), text }]).unwrap()
-    }
-
-    #[track_caller]
-    fn check(before: &str, now: &str, expect: &[&str]) {
-        let found = weakened(&notes(before), &notes(now));
-        let found: Vec<String> = found.iter().map(|problem| format!("{}; {}", problem.what, problem.instead)).collect();
-        assert_eq!(found, expect, "{before} -> {now}");
-    }
-
-    #[test]
-    fn each_protection_that_goes_or_gives_way_is_told() {
-        let or = "or say that this is meant";
-        check(
-            GUARDED,
-            "",
-            &[
-                "`PublishNote` allowed 6 calls a minute and 2 at once, and has no bound of its own now; keep `rate: {per_minute: 6 burst: 2}`, or say that this is meant",
-                "`PublishNote` needed a fresh password, and does not any more; keep `step_up: {unless: \"request.id == 'a'\"}`, or say that this is meant",
-                "a request of `PublishNote` had 1000 bytes at most, and has 65536 now; keep `max_request_bytes: 1000`, or say that this is meant",
-                "each call of `PublishNote` was audited, and now those that change nothing are not; keep `audit: FULL`, or say that this is meant",
-            ],
-        );
-        check(
-            "step_up: {}",
-            "step_up: {unless: \"request.id == 'a'\"}",
-            &[&format!(
-                "each call of `PublishNote` needed a fresh password, and now those do not for which `request.id == 'a'`; keep `step_up: {{}}`, {or}"
-            )],
-        );
-        check(
-            "step_up: {unless: \"request.id == 'a'\"}",
-            "step_up: {unless: \"request.id == 'b'\"}",
-            &[&format!(
-                "`PublishNote` needed a fresh password unless `request.id == 'a'`, and now unless `request.id == 'b'`; keep `step_up: {{unless: \"request.id == 'a'\"}}`, {or}"
-            )],
-        );
-        for (per_minute, burst) in [(7, 2), (6, 3), (5, 3)] {
-            check(
-                "rate: {per_minute: 6 burst: 2}",
-                &format!("rate: {{per_minute: {per_minute} burst: {burst}}}"),
-                &[&format!(
-                    "`PublishNote` allowed 6 calls a minute and 2 at once, and now {per_minute} calls a minute and {burst} at once; keep `rate: {{per_minute: 6 burst: 2}}`, {or}"
-                )],
-            );
-        }
-    }
-
-    #[test]
-    fn what_protects_as_much_or_more_passes() {
-        check("", "", &[]);
-        check(GUARDED, GUARDED, &[]);
-        check("", GUARDED, &[]);
-        check("step_up: {unless: \"request.id == 'a'\"}", "step_up: {}", &[]);
-        check("rate: {per_minute: 6 burst: 2}", "rate: {per_minute: 5 burst: 1}", &[]);
-        check("max_request_bytes: 1000", "max_request_bytes: 999", &[]);
-        let other = "syntax = \"proto3\"; package notes.v1; message Unrelated {}".to_owned();
-        let file = SourceFile { path: "notes/v1/notes.proto".to_owned(), text: other };
-        let none = load("mod-notes", Origin::Uploaded, &[file]).unwrap();
-        assert_eq!(weakened(&notes(GUARDED), &none), [], "nobody calls a method that is gone");
-        assert_eq!(weakened(&none, &notes(GUARDED)), []);
-    }
-}
+mod tests;

@@ -14,7 +14,7 @@
 mod keeper;
 mod logs;
 mod nodes;
-mod query;
+pub(crate) mod query;
 mod refusals;
 #[cfg(test)]
 mod tests;

@@ -147,6 +147,13 @@ impl Call {
         Ok(Records::with_modules_rights(self.clone()))
     }
 
+    /// Whether it leaves anything behind so far.
+    pub(crate) async fn has_written(&self) -> bool {
+        let Transaction { stage, effects, changed_identities } = &*self.0.transaction.lock().await;
+        let wrote = matches!(stage, Stage::Open(open) if open.has_writes());
+        wrote || !effects.is_empty() || !changed_identities.is_empty()
+    }
+
     /// Leaves an effect for after the commit: it is stored with the call's writes or not at all.
     pub async fn after_commit(&self, effect: Effect) -> Result<(), Refusal> {
         let mut transaction = self.0.transaction.lock().await;

@@ -19,6 +19,8 @@ pub enum Clock {
     Shifted(Arc<AtomicI64>),
     /// What stands there, in Unix seconds: for tests that must know the time to the second.
     Manual(Arc<AtomicI64>),
+    /// From this time on, by the runtime's own clock: for tests that hold that one.
+    Counted(Now, tokio::time::Instant),
 }
 
 impl Clock {
@@ -30,6 +32,12 @@ impl Clock {
         match self {
             Self::System => Now { unix_s, nanos },
             Self::Shifted(by) => Now { unix_s: unix_s.saturating_add(by.load(Ordering::Relaxed)), nanos },
+            Self::Counted(from, since) => {
+                let nanos = i64::from(from.nanos) + i64::from(since.elapsed().subsec_nanos());
+                let passed_s = i64::try_from(since.elapsed().as_secs()).unwrap_or(i64::MAX);
+                let unix_s = from.unix_s.saturating_add(passed_s).saturating_add(nanos / 1_000_000_000);
+                Now { unix_s, nanos: i32::try_from(nanos % 1_000_000_000).unwrap_or(0) }
+            }
             Self::Manual(at) => Now { unix_s: at.load(Ordering::Relaxed), nanos: 0 },
         }
     }

@@ -6,13 +6,14 @@
 //! call, and each of its turns is one ([`streams`]).
 //!
 //! What must never happen here: a handler that runs without a [`Permit`], a response that leaves without redaction, a
-//! write or refusal without an audit leaf.
+//! write without an audit leaf, a refusal that is neither a leaf nor counted in one.
 
 mod callers;
 mod front;
-mod load;
+mod kept;
+pub(crate) mod load;
 mod redact;
-mod request;
+pub(crate) mod request;
 mod served;
 mod streams;
 #[cfg(test)]
@@ -20,7 +21,7 @@ mod tests;
 mod too_much;
 
 pub(crate) use front::bearer;
-pub use front::{Arrival, Front, FrontBody, HEALTH_PATH, Source, TurnedAway};
+pub use front::{Ahead, Arrival, Front, FrontBody, HEALTH_PATH, Source, TurnedAway};
 pub(crate) use request::deadline;
 pub(crate) use streams::{Answers, Opened, Opening};
 
@@ -44,6 +45,7 @@ use bytes::Bytes;
 use callers::{Callers, Known, TokenHash};
 use connectrpc::CodecFormat;
 use futures_util::FutureExt;
+use kept::Kept;
 use load::Load;
 use prost_reflect::DynamicMessage;
 use std::{
@@ -53,7 +55,7 @@ use std::{
     sync::{Arc, atomic::Ordering},
     time::{Duration, Instant},
 };
-use streams::OpenStreams;
+use streams::{OpenStreams, Ticks};
 use sys_contract::id::{AccountId, OrgTag, RecordId};
 use sys_keys::Entropy;
 use sys_policy::{BindingScope, Caller, GrantNo, Now};
@@ -142,6 +144,8 @@ pub struct Gate {
     anonymous: Arc<Caller>,
     load: Load,
     streams: Arc<OpenStreams>,
+    ticks: Arc<Ticks>,
+    kept: Kept,
 }
 
 impl fmt::Debug for Gate {
@@ -168,6 +172,7 @@ trait Work: Sync {
 
 /// A call of one request and one answer.
 struct Unary<'a> {
+    kept: &'a Kept,
     request: &'a DynamicMessage,
     format: CodecFormat,
 }
@@ -177,12 +182,18 @@ impl Work for Unary<'_> {
 
     async fn run(&self, call: &Call) -> Result<Bytes, Refusal> {
         let method = call.method();
+        // The request is valid by its contract here. What only a handler reads of it, such as the form of ids, comes later, and
+        // so does all that is looked up: nobody who is to show his password learns anything before he has.
         step_up(method, call.caller(), Some(self.request), call.now())?;
         let response = match &method.method().serve {
             Some(serve) => served::serve(call, serve, self.request).await?,
             None => handle(call, self.request).await?.into(),
         };
-        response.encode(self.format)
+        let answer = response.encode(self.format)?;
+        if kept::is_small(&answer) || call.has_written().await {
+            return Ok(answer);
+        }
+        self.kept.keep(answer).await
     }
 }
 
@@ -242,6 +253,8 @@ impl Gate {
             anonymous,
             load: Load::default(),
             streams,
+            ticks: Arc::default(),
+            kept: Kept::default(),
         }
     }
 
@@ -265,9 +278,16 @@ impl Gate {
         answered.inspect_err(|refusal| self.totals.refused(refusal))
     }
 
-    /// Leaves a leaf of this refusal. What is wrong with the request by itself, what lost against others, and what is our
-    /// fault, refuses nobody.
-    fn note_refusal(&self, org: Option<OrgTag>, caller: &Caller, leaf: Leaf, refusal: &Refusal) {
+    /// Leaves a leaf of this refusal, or counts it where its caller has left too many. What is wrong with the request by itself,
+    /// what lost against others, and what is our fault, refuses nobody.
+    fn note_refusal(
+        &self,
+        org: Option<OrgTag>,
+        caller: &Caller,
+        source: Option<IpAddr>,
+        leaf: Leaf,
+        refusal: &Refusal,
+    ) {
         let counts = matches!(
             refusal.code,
             Code::PermissionDenied
@@ -276,10 +296,14 @@ impl Gate {
                 | Code::ResourceExhausted
                 | Code::FailedPrecondition
         );
-        if counts {
-            let leaf = leaf.refused(refusal.reason.name());
-            self.refusals.put(log_of(&leaf, org, caller), leaf);
+        if !counts {
+            return;
         }
+        if !self.throttle.leaf(caller.account(), source) {
+            return self.refusals.count();
+        }
+        let leaf = leaf.refused(refusal.reason.name());
+        self.refusals.put(log_of(&leaf, org, caller), leaf);
     }
 
     async fn attempts(
@@ -289,10 +313,10 @@ impl Gate {
         body: Bytes,
         format: CodecFormat,
     ) -> Result<Bytes, Refusal> {
-        let _running = self.load.enter().await?;
+        let _running = self.load.enter(identified.source).await?;
         let request = wire::decode(method.method().descriptor.input(), body, format)?;
         crate::host::validate(method, &request)?;
-        self.tried(method, &mut identified, &Unary { request: &request, format }).await
+        self.tried(method, &mut identified, &Unary { kept: &self.kept, request: &request, format }).await
     }
 
     /// Does some work in a call, and again where somebody else was faster. A caller who has changed meanwhile is loaded anew
@@ -320,7 +344,7 @@ impl Gate {
         let anew = self.load_anew(stale).await.and_then(|anew| self.admit(method, &anew.caller).map(|()| anew));
         anew.inspect_err(|refusal| {
             let leaf = audit::leaf_of(method.path(), &stale.caller, &self.clock.now());
-            self.note_refusal(None, &stale.caller, leaf, refusal);
+            self.note_refusal(None, &stale.caller, stale.source, leaf, refusal);
         })
     }
 
@@ -419,7 +443,7 @@ impl Gate {
             },
             Err(refusal) => {
                 let (leaf, org) = call.leaf();
-                self.note_refusal(org, call.caller(), leaf, &refusal);
+                self.note_refusal(org, call.caller(), call.source(), leaf, &refusal);
                 Attempt::Refused(refusal)
             }
         }

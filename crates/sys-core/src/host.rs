@@ -7,12 +7,11 @@ use crate::{
     describe::{Kept, Shown},
     metrics::MethodCalls,
     module::{Handler, Handlers, Module},
-    refusal::{FieldViolation, Refusal},
+    refusal::Refusal,
     throttle::MethodRate,
-    wire::unknown_enum_value,
+    validation::{Judged, Validation, has_known_values},
 };
 use arc_swap::ArcSwap;
-use prost_protovalidate::Validator;
 use prost_reflect::{DynamicMessage, MessageDescriptor};
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -29,8 +28,6 @@ use sys_store::{Open, Store, Table, Tables};
 
 /// The package of protovalidate's options.
 const VALIDATION_PACKAGE: &str = "buf.validate";
-/// Violations that are told. A request may have thousands, while gRPC has room for some kilobytes in its trailers.
-const MAX_VIOLATIONS: usize = 16;
 
 /// A message of any type, packed into bytes.
 const ANY: &str = "google.protobuf.Any";
@@ -39,7 +36,7 @@ const ANY: &str = "google.protobuf.Any";
 pub struct LoadedModule {
     pub(crate) contract: Arc<Contract>,
     pub(crate) tables: Arc<Tables>,
-    pub(crate) validator: Validator,
+    pub(crate) validation: Validation,
 }
 
 impl fmt::Debug for LoadedModule {
@@ -198,14 +195,14 @@ impl Host {
     ) -> Result<Arc<LoadedModule>, ModuleError> {
         let rules = Arc::new(Rules::compile(&contract)?);
         refuse_taken(&contract, &self.table.load())?;
-        let validator = validator_of(&contract)?;
+        let validation = Validation::of(&contract)?;
         let paired = pair(&contract, &rules, &mut handlers)?;
         if let Some(path) = handlers.left_over().next() {
             return Err(ModuleError::ExtraHandler { path: path.to_owned(), module: contract.module.clone() });
         }
         // Last, since it is kept: what a store has loaded once is what later versions are held against.
         let tables = self.store.load(contract.clone(), rules.clone()).await?;
-        let module = Arc::new(LoadedModule { contract, tables, validator });
+        let module = Arc::new(LoadedModule { contract, tables, validation });
         let loaded: Vec<_> = paired.into_iter().map(|method| Arc::new(method.of(module.clone()))).collect();
         self.table.rcu(|table| {
             let mut methods = table.methods.clone();
@@ -358,35 +355,18 @@ fn refuse_taken(contract: &Contract, table: &MethodTable) -> Result<(), ModuleEr
     Ok(())
 }
 
-/// A validator that has compiled the rules of each request, so that a broken rule refuses the load and not a call.
-fn validator_of(contract: &Contract) -> Result<Validator, ModuleError> {
-    let validator = Validator::new();
-    for method in contract.services.iter().flat_map(|service| &service.methods) {
-        let input = method.descriptor.input();
-        if let Err(prost_protovalidate::Error::Compilation(cause)) =
-            validator.validate(&DynamicMessage::new(input.clone()))
-        {
-            return Err(ModuleError::Validation { message: input.full_name().to_owned(), cause: cause.to_string() });
-        }
-    }
-    Ok(validator)
-}
-
 /// Holds a request against the validation rules that stand beside its fields. What an update would change is left to
 /// [`validate_result`], since a request names only a part of it.
 pub(crate) fn validate(method: &LoadedMethod, request: &DynamicMessage) -> Result<(), Refusal> {
-    if let Some(field) = unknown_enum_value(request) {
-        return Err(Refusal::invalid(field, "a number that names no value of this enum"));
-    }
+    has_known_values(request)?;
     if !method.is_validated {
         return Ok(());
     }
-    let partial = match &method.method().serve {
-        Some(Serve { shape: Shape::Update { item, .. }, .. }) => Some(format!("{}.", item.name())),
-        _ => None,
+    let judged = match &method.method().serve {
+        Some(Serve { shape: Shape::Update { item, .. }, .. }) => Judged::AllBut(item),
+        _ => Judged::Whole,
     };
-    let judged = |path: &str| partial.as_deref().is_none_or(|item| !path.starts_with(item));
-    held_against(&method.module.validator, request, judged)
+    method.module.validation.check(request, &judged)
 }
 
 /// Holds a record as an update left it against the rules of its type. Judged are the fields that the update changed and what
@@ -399,28 +379,5 @@ pub(crate) async fn validate_result(
     changed: &[String],
 ) -> Result<(), Refusal> {
     let stored = open.danger_unruled(table).get(id).await?.ok_or_else(Refusal::not_found)?;
-    let judged = |path: &str| {
-        let field = path.split(['.', '[']).next().unwrap_or_default();
-        field.is_empty() || changed.iter().any(|name| name == field)
-    };
-    held_against(&method.module.validator, stored.message(), judged)
-}
-
-pub(crate) fn held_against(
-    validator: &Validator,
-    message: &DynamicMessage,
-    judged: impl Fn(&str) -> bool,
-) -> Result<(), Refusal> {
-    match validator.validate(message) {
-        Ok(()) => Ok(()),
-        Err(prost_protovalidate::Error::Validation(error)) => {
-            let violations = error.violations().iter().filter(|violation| judged(&violation.field_path()));
-            let fields: Vec<FieldViolation> = violations
-                .take(MAX_VIOLATIONS)
-                .map(|v| FieldViolation { field: v.field_path(), description: v.message().to_owned() })
-                .collect();
-            if fields.is_empty() { Ok(()) } else { Err(Refusal::invalid_fields(fields)) }
-        }
-        Err(error) => Err(Refusal::internal(error)),
-    }
+    method.module.validation.check(stored.message(), &Judged::Fields(changed))
 }

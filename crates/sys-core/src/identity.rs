@@ -9,10 +9,12 @@
 //! whether an address has an account; a password or token in clear outside the types that wipe them.
 //!
 //! The parts: [`scope`] (the assignment rules, pure), [`sign_in`], [`sessions`] and [`proof`] (proving who one is, and that
-//! one is still it), [`one_time`] (tokens), [`standing`] (disable, enable, delete), [`members`] and [`invitations`] (bindings), [`import`] (the way of the
-//! server's operator at the first run). The rows are written and read through [`turn`].
+//! one is still it), [`one_time`] (tokens), [`standing`] (disable, enable, delete), [`unproven`] (registrations that nobody proves), [`members`] and [`invitations`] (bindings), [`domains`] (of an org's mail), [`import`] and [`ending`] (the
+//! ways of the server's operator, at the first run and after an older store was put back). The rows are written and read through [`turn`].
 
 mod address;
+mod domains;
+mod ending;
 mod import;
 mod invitations;
 pub mod limits;
@@ -27,9 +29,11 @@ mod standing;
 #[cfg(test)]
 mod tests;
 mod turn;
+mod unproven;
 pub mod wire;
 
 pub use address::{AddressAsked, AddressChanged};
+pub use ending::Ended;
 pub use import::{Importer, NewAccount};
 pub use invitations::{InvitationId, InvitationKey, Invited, Open as OpenInvitation};
 pub use members::Membership;

@@ -11,12 +11,12 @@
 
 use crate::{
     audit,
-    host::{LoadedModule, held_against},
+    host::LoadedModule,
     identity::Scope,
     monitor::Monitor,
     records::Record,
     refusal::Refusal,
-    wire::unknown_enum_value,
+    validation::{Judged, Validation, has_known_values},
 };
 use prost_reflect::{DeserializeOptions, DynamicMessage};
 use std::{fmt, num::NonZeroUsize, panic::resume_unwind, sync::Arc, thread};
@@ -92,7 +92,7 @@ impl Brought {
         let table = module.tables.by_name(&name).ok_or_else(|| Refusal::internal(format!("no table of {name}")))?;
         let mut message = table.empty_record();
         message.transcode_from(record).map_err(Refusal::internal)?;
-        module.check_record(&message)?;
+        check_record(&module.validation, &message)?;
         self.records.push(Incoming::new(table, id, message)?);
         Ok(())
     }
@@ -110,30 +110,47 @@ impl Brought {
 impl LoadedModule {
     /// A record of the module in JSON, with its id.
     pub fn read_record(&self, table: &Arc<Table>, json: &str) -> Result<Brought, Refusal> {
-        let mut text = serde_json::Deserializer::from_str(json);
-        let options = DeserializeOptions::new().deny_unknown_fields(true);
-        let message = DynamicMessage::deserialize_with_options(table.record().message.clone(), &mut text, &options)
-            .and_then(|message| text.end().map(|()| message));
-        let message = message.map_err(|error| {
-            let name = table.record().message.full_name();
-            // What the library says may hold a value.
-            Refusal::invalid("line", format!("it is no {name} in JSON, at column {}", error.column()))
-        })?;
-        self.check_record(&message)?;
-        let field = &table.record().id;
-        let id = message.get_field(field);
-        let id = table.parse_id(id.as_str().unwrap_or_default());
-        let id = id.map_err(|error| Refusal::invalid(field.name(), error.to_string()))?;
-        check_version(field.name(), id)?;
+        let (id, message) = read_line(&self.validation, table, json)?;
         Ok(Brought { records: vec![Incoming::new(table, id, message)?], scopes: Vec::new() })
     }
 
-    fn check_record(&self, message: &DynamicMessage) -> Result<(), Refusal> {
-        if let Some(field) = unknown_enum_value(message) {
-            return Err(Refusal::invalid(field, "a number that names no value of this enum"));
-        }
-        held_against(&self.validator, message, |_| true)
+    /// The same, and what it says: for those who bring more that follows from it.
+    pub fn read_typed<M: Record>(&self, json: &str) -> Result<(Brought, RecordId, M), Refusal> {
+        let name = M::full_name();
+        let table = self.tables.by_name(&name).ok_or_else(|| Refusal::internal(format!("no table of {name}")))?;
+        let (id, message) = read_line(&self.validation, table, json)?;
+        let record = message.transcode_to().map_err(Refusal::internal)?;
+        Ok((Brought { records: vec![Incoming::new(table, id, message)?], scopes: Vec::new() }, id, record))
     }
+}
+
+/// A record of this table in JSON, and its id.
+pub(crate) fn read_line(
+    validation: &Validation,
+    table: &Table,
+    json: &str,
+) -> Result<(RecordId, DynamicMessage), Refusal> {
+    let mut text = serde_json::Deserializer::from_str(json);
+    let options = DeserializeOptions::new().deny_unknown_fields(true);
+    let message = DynamicMessage::deserialize_with_options(table.record().message.clone(), &mut text, &options)
+        .and_then(|message| text.end().map(|()| message));
+    let message = message.map_err(|error| {
+        let name = table.record().message.full_name();
+        // What the library says may hold a value.
+        Refusal::invalid("line", format!("it is no {name} in JSON, at column {}", error.column()))
+    })?;
+    check_record(validation, &message)?;
+    let field = &table.record().id;
+    let id = message.get_field(field);
+    let id = table.parse_id(id.as_str().unwrap_or_default());
+    let id = id.map_err(|error| Refusal::invalid(field.name(), error.to_string()))?;
+    check_version(field.name(), id)?;
+    Ok((id, message))
+}
+
+fn check_record(validation: &Validation, message: &DynamicMessage) -> Result<(), Refusal> {
+    has_known_values(message)?;
+    validation.check(message, &Judged::Whole)
 }
 
 /// Ids are listed in the order of their making, which UUIDs of version 7 alone have.

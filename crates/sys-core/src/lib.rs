@@ -28,6 +28,7 @@ pub mod records;
 pub mod refusal;
 pub mod throttle;
 pub mod token;
+mod validation;
 mod wire;
 
 pub use sys_keys::{Entropy, SystemEntropy};

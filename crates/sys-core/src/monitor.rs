@@ -7,7 +7,7 @@ use crate::{
     descriptors::CoreModule,
     gate::{Front, Gate},
     host::{Host, LoadedModule, ModuleError},
-    identity::Identity,
+    identity::{Ended, Identity},
     metrics::Observer,
     outbox::{SendMail, Sending},
     password::Passwords,
@@ -24,6 +24,8 @@ use sys_store::Store;
 
 /// What stands for a method in the audit leaves of the server itself.
 const AS_SERVER: &str = "sys-server";
+/// And in those of the end of all sessions.
+const END_SESSIONS: &str = "sys-server/end-sessions";
 
 /// What an operator decides about a server.
 #[derive(Debug, Clone)]
@@ -164,11 +166,33 @@ impl Monitor {
     where
         F: AsyncFnOnce(&mut sys_store::Open) -> Result<T, Refusal>,
     {
+        self.as_server(AS_SERVER, work).await
+    }
+
+    /// Ends all sessions and makes all one-time tokens void, part by part: for a server that serves nobody yet. Cut off, it has
+    /// done some of it, and does the rest when it is called again.
+    pub async fn danger_end_sessions(&self) -> Result<Ended, Refusal> {
+        let (identity, entropy) = (self.identity(), self.gate.entropy.as_ref());
+        let mut all = Ended::default();
+        loop {
+            let ended =
+                self.as_server(END_SESSIONS, async |open| identity.danger_end_oldest(open, entropy).await).await?;
+            if ended == Ended::default() {
+                return Ok(all);
+            }
+            all = Ended { sessions: all.sessions + ended.sessions, tokens: all.tokens + ended.tokens };
+        }
+    }
+
+    async fn as_server<T, F>(&self, method: &str, work: F) -> Result<T, Refusal>
+    where
+        F: AsyncFnOnce(&mut sys_store::Open) -> Result<T, Refusal>,
+    {
         let gate = &self.gate;
         let mut open = gate.store.begin(gate.clock.now()).await?;
         let done = work(&mut open).await?;
         if open.has_writes() {
-            let leaf = audit::leaf_of(AS_SERVER, &Caller::anonymous(), open.now()).records(open.changed_records());
+            let leaf = audit::leaf_of(method, &Caller::anonymous(), open.now()).records(open.changed_records());
             audit::append(&mut open, OrgTag::GLOBAL, leaf, gate.entropy.as_ref()).await?;
         }
         open.commit().await?;

@@ -31,6 +31,8 @@ pub struct Query {
     pub project_id: String,
     /// A condition in the CEL subset.
     pub filter: String,
+    /// Words, each of which begins a word in a field with a SEARCH index; empty for all.
+    pub search: String,
     /// At most so many; 0 means 50.
     pub page_size: i32,
     /// Where to go on.
@@ -92,6 +94,7 @@ impl Records {
             org_id: query.org_id,
             project_id: query.project_id,
             filter: query.filter,
+            search: query.search,
             order_by: String::new(),
             page_size: query.page_size,
             page_token: query.page_token,

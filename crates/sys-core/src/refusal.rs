@@ -62,6 +62,11 @@ pub struct Refusal {
     keeps_writes: bool,
 }
 
+/// How long to wait, as people and `retry-after` (RFC 9110 section 10.2.3) are told it: whole seconds, and not too few.
+pub(crate) fn whole_seconds(wait: Duration) -> u64 {
+    wait.as_secs().saturating_add(u64::from(wait.subsec_nanos() > 0)).max(1)
+}
+
 impl Refusal {
     /// A refusal for this reason. A new one is a line in the table of [`Reason`] and a page in `docs/errors`.
     pub fn new(reason: Reason, message: impl Into<String>) -> Self {
@@ -122,8 +127,12 @@ impl Refusal {
 
     /// Fields of the request are wrong.
     pub(crate) fn invalid_fields(fields: Vec<FieldViolation>) -> Self {
-        let summary: Vec<String> = fields.iter().map(|f| format!("{}: {}", f.field, f.description)).collect();
-        let mut refusal = Self::new(Reason::InvalidArgument, summary.join("; "));
+        // Without a field it is about the request as a whole.
+        let summary = fields.iter().map(|f| match f.field.as_str() {
+            "" => f.description.clone(),
+            field => format!("{field}: {}", f.description),
+        });
+        let mut refusal = Self::new(Reason::InvalidArgument, summary.collect::<Vec<_>>().join("; "));
         refusal.fields = fields;
         refusal
     }
@@ -185,7 +194,10 @@ impl Refusal {
     #[must_use]
     pub(crate) fn within(mut self, parent: &str) -> Self {
         for violation in &mut self.fields {
-            violation.field = format!("{parent}.{}", violation.field);
+            violation.field = match violation.field.as_str() {
+                "" => parent.to_owned(),
+                field => format!("{parent}.{field}"),
+            };
         }
         if self.code == Code::InvalidArgument && !self.fields.is_empty() {
             return Self { help: self.help, ..Self::invalid_fields(self.fields) };

@@ -9,7 +9,7 @@ mod guesses;
 
 pub use guesses::Attempt;
 
-use crate::refusal::{Reason, Refusal};
+use crate::refusal::{Reason, Refusal, whole_seconds};
 use bounded::Bounded;
 use governor::{
     Quota, RateLimiter,
@@ -24,6 +24,13 @@ use sys_contract::{id::AccountId, model};
 const SETS: usize = 8_192;
 /// The same for the callers of one method.
 const METHOD_SETS: usize = 1_024;
+
+/// Refusals of one caller that get a leaf of their own in an audit log: this many at once, and then one a second. A log is for good,
+/// so that without it whoever may not call at all could fill the disk of those who may.
+const LEAVES_AT_ONCE: NonZeroU32 = count(300);
+/// The same of all together who have no account, of whom there may be as many as there are addresses: at once, and a second.
+const NOBODYS_LEAVES_AT_ONCE: NonZeroU32 = count(4_096);
+const NOBODYS_LEAVES_PER_SECOND: NonZeroU32 = count(50);
 
 /// Calls in a second, and how many may come at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -75,6 +82,8 @@ pub struct Throttle {
     sources: Buckets<Network>,
     accounts: Buckets<AccountId>,
     sign_ins: Buckets<[u8; 16]>,
+    leaves: Buckets<CallerKey>,
+    nobodys_leaves: Buckets<()>,
     guesses: Guesses,
     nothing_else: bool,
 }
@@ -94,7 +103,7 @@ impl fmt::Debug for MethodRate {
     }
 }
 
-/// Whom a method's rate counts.
+/// Whom a method's rate and the leaves of refusals count.
 #[derive(Clone, PartialEq, Eq, Hash)]
 enum CallerKey {
     Account(AccountId),
@@ -122,6 +131,12 @@ impl Network {
     }
 }
 
+impl CallerKey {
+    fn of(account: Option<AccountId>, source: Option<IpAddr>) -> Self {
+        account.map_or_else(|| Self::Source(source.map(Network::of)), Self::Account)
+    }
+}
+
 impl MethodRate {
     /// Full buckets for a declared rate.
     pub(crate) fn new(rate: model::Rate) -> Self {
@@ -137,6 +152,11 @@ impl Throttle {
             sources: Buckets::new(quota(rates.source), SETS),
             accounts: Buckets::new(quota(rates.account), SETS),
             sign_ins: Buckets::new(Quota::per_minute(rates.sign_in_per_minute), SETS),
+            leaves: Buckets::new(Quota::per_second(NonZeroU32::MIN).allow_burst(LEAVES_AT_ONCE), SETS),
+            nobodys_leaves: Buckets::new(
+                Quota::per_second(NOBODYS_LEAVES_PER_SECOND).allow_burst(NOBODYS_LEAVES_AT_ONCE),
+                1,
+            ),
             guesses: Guesses::new(),
             nothing_else: rates.danger_nothing_else,
         }
@@ -168,8 +188,16 @@ impl Throttle {
         if self.nothing_else {
             return Ok(());
         }
-        let key = account.map_or_else(|| CallerKey::Source(source.map(Network::of)), CallerKey::Account);
-        rate.0.take(&key).map_err(|wait| waiting(Reason::MethodThrottled, "too many calls of this method", wait))
+        rate.0
+            .take(&CallerKey::of(account, source))
+            .map_err(|wait| waiting(Reason::MethodThrottled, "too many calls of this method", wait))
+    }
+
+    /// Whether a refusal of this caller gets a leaf of its own. One that does not is counted.
+    pub(crate) fn leaf(&self, account: Option<AccountId>, source: Option<IpAddr>) -> bool {
+        self.nothing_else
+            || (self.leaves.take(&CallerKey::of(account, source)).is_ok()
+                && (account.is_some() || self.nobodys_leaves.take(&()).is_ok()))
     }
 
     /// Takes one from the bucket of this source's calls of this method with this subject: what names an account in the
@@ -212,7 +240,7 @@ impl Throttle {
 
 /// A refusal that says how long to wait.
 fn waiting(reason: Reason, message: &str, wait: Duration) -> Refusal {
-    let seconds = wait.as_millis().div_ceil(1_000).max(1);
+    let seconds = whole_seconds(wait);
     let unit = if seconds == 1 { "second" } else { "seconds" };
     Refusal::new(reason, message).help(format!("wait {seconds} {unit}, then try again")).wait(wait)
 }
@@ -292,6 +320,24 @@ mod tests {
         assert!(throttle.method(&rate(), account(1), source).is_ok(), "another method has buckets of its own");
         let lifted = Throttle::new(Rates { danger_nothing_else: true, ..Rates::default() });
         assert!((0..10).all(|_| lifted.method(&declared, account(1), source).is_ok()));
+    }
+
+    #[test]
+    fn refusals_of_one_caller_fill_no_log_and_leave_room_for_those_of_others() {
+        let throttle = Throttle::new(Rates::default());
+        let account = |n| {
+            Some(AccountId::from_record(sys_contract::id::RecordId::new(sys_contract::id::OrgTag::GLOBAL, n, [0; 10])))
+        };
+        let source = |n: u32| Some(IpAddr::from(n.to_be_bytes()));
+        // The bucket goes on filling while the test runs.
+        let of = |account, source| (0..2_000).filter(|_| throttle.leaf(account, source)).count();
+        assert!((300..1_000).contains(&of(account(1), source(1))));
+        assert!((300..1_000).contains(&of(account(2), source(1))), "another account has leaves of its own");
+        assert!((300..1_000).contains(&of(None, source(2))));
+        assert!((300..1_000).contains(&of(None, source(3))), "so has another source");
+        let botnet = (100..60_000).filter(|n| throttle.leaf(None, source(*n))).count();
+        assert!((3_000..20_000).contains(&botnet), "{botnet}: however many they are");
+        assert!(throttle.leaf(account(3), source(100)), "who has an account does not pay for those who have none");
     }
 
     #[test]

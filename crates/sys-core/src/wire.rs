@@ -7,7 +7,7 @@
 use crate::{
     describe,
     gate::{Admitted, Answers, Gate, Identified, Opened, Opening},
-    refusal::{Code, Reason, Refusal},
+    refusal::{Code, Reason, Refusal, whole_seconds},
 };
 use bytes::Bytes;
 use connectrpc::{
@@ -21,13 +21,15 @@ use futures_util::StreamExt;
 use http::{StatusCode, header};
 use prost::Message;
 use prost_reflect::{DeserializeOptions, DynamicMessage, MessageDescriptor, SerializeOptions, Value};
-use std::{fmt, sync::Arc, time::Duration};
+use std::{fmt, sync::Arc};
 use sys_contract::model::Flow;
 use sys_contract::rpc::{BadRequest, Detail, ERROR_DOMAIN, ErrorInfo, HELP_KEY, RetryInfo};
 use sys_contract::unknown::drop_unknown;
 
 /// What gRPC and gRPC-Web put in front of a message: a flag and its length.
 pub(crate) const ENVELOPE_BYTES: usize = 5;
+/// The flag of a message that is packed, in what stands in front of it.
+pub(crate) const IS_PACKED: u8 = 1;
 /// What most answers take, so that their buffer rarely grows.
 const USUAL_ANSWER_BYTES: usize = 512;
 
@@ -76,11 +78,6 @@ impl From<Refusal> for ConnectError {
         }
         error
     }
-}
-
-/// How long to wait, as `retry-after` says it (RFC 9110 section 10.2.3): whole seconds, and not too few.
-fn whole_seconds(wait: Duration) -> u64 {
-    wait.as_secs().saturating_add(u64::from(wait.subsec_nanos() > 0))
 }
 
 fn packed<D: Detail>(message: &D) -> ErrorDetail {
@@ -217,8 +214,7 @@ impl Dispatcher for GateDispatcher {
             None if path == describe::HEALTH_CHECK => (MethodDescriptor::unary(false), describe::HEALTH_REQUEST_BYTES),
             None => return None,
         };
-        let whole = bytes.saturating_add(ENVELOPE_BYTES);
-        Some(descriptor.with_limits(Limits::default().with_max_request_body_size(whole).with_max_message_size(bytes)))
+        Some(bounded(descriptor, bytes))
     }
 
     fn call_unary(&self, path: &str, ctx: RequestContext, request: Payload, format: CodecFormat) -> UnaryResult {
@@ -291,6 +287,12 @@ impl Dispatcher for GateDispatcher {
             Ok(Response::new(describe::answer(requests, shown)))
         })
     }
+}
+
+/// A method whose messages have so many bytes at most.
+pub(crate) fn bounded(method: MethodDescriptor, most_bytes: usize) -> MethodDescriptor {
+    let whole = most_bytes.saturating_add(ENVELOPE_BYTES);
+    method.with_limits(Limits::default().with_max_request_body_size(whole).with_max_message_size(most_bytes))
 }
 
 /// The stream that the front let in. Whoever was not is nobody.

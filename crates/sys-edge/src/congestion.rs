@@ -1,22 +1,25 @@
 //! Whether requests come faster than they are begun with, and who is turned away then.
 //!
-//! Requests are begun with in the order of their arrival, a few at a time. A request that is begun with has its turn until it
+//! Requests are begun with a few at a time: one of each source that waits, and again, and of one source in the order of their
+//! arrival ([`crate::lanes`]). A request that is begun with has its turn until it
 //! waits for something itself, such as the disk: until then it needs a processor and nothing else. So the requests that wait here
 //! are all that the processors are short of, and the runtime's own queue stays short: sockets are read, and answers written,
 //! when there is something to read or write, however much there is to do.
 //!
-//! How long a request would wait is known when it arrives: as many turns as wait before it, at the pace of the last ones. Where
+//! How long a request would wait is known when it arrives: as many turns as come before it, at the pace of the last ones. Where
 //! that is too long, it is turned away at once, while its caller has the most time left to go elsewhere; everybody else is answered
 //! in time. To take it and find out later that it is too late would cost more than to say so now, and would keep others waiting.
 
+use crate::{lanes::Lanes, sources::source_of};
 use std::{
+    net::IpAddr,
     sync::{
-        Arc,
-        atomic::{AtomicU64, AtomicUsize, Ordering},
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
     },
     time::{Duration, Instant},
 };
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::oneshot;
 
 /// Turns for each thread that serves: while one is taken, the next are on their way to it.
 const TURNS_PER_THREAD: usize = 4;
@@ -43,12 +46,18 @@ pub struct TurnedAway;
 pub(crate) struct Congestion {
     began: Instant,
     longest_wait_nanos: u64,
-    turns: Arc<Semaphore>,
-    waiting: AtomicUsize,
+    turns: Mutex<Turns>,
     /// Nanoseconds after `began` of the last turn.
     last_turn: AtomicU64,
     /// Nanoseconds from one turn to the next, lately, while somebody waited.
     pace: AtomicU64,
+}
+
+/// The turns that nobody has, and who waits for one. While somebody waits, there are none.
+#[derive(Debug)]
+struct Turns {
+    free: usize,
+    waiting: Lanes<oneshot::Sender<Turn>>,
 }
 
 /// What becomes of a request that arrives.
@@ -64,15 +73,18 @@ pub(crate) enum Place {
     TurnedAway,
 }
 
-/// A turn, until it is dropped.
+/// A turn. Where it is dropped, the next one has it.
 #[derive(Debug)]
-pub(crate) struct Turn(#[allow(dead_code, reason = "held, not read")] OwnedSemaphorePermit);
+pub(crate) struct Turn(Arc<Congestion>);
 
 /// A request that waits for its turn, until this is dropped.
 #[derive(Debug)]
 pub(crate) struct Waiting {
     congestion: Arc<Congestion>,
+    source: IpAddr,
+    ticket: u64,
     since: Instant,
+    turn: oneshot::Receiver<Turn>,
 }
 
 impl Place {
@@ -87,17 +99,35 @@ impl Place {
 }
 
 impl Waiting {
-    async fn turn(self) -> Option<Turn> {
-        let turn = Arc::clone(&self.congestion.turns).acquire_owned().await;
+    async fn turn(mut self) -> Option<Turn> {
+        // It is dropped by nobody but who goes away; if somebody did, nothing would have to wait any more.
+        let turn = (&mut self.turn).await.ok();
         self.congestion.note(self.since, Instant::now());
-        // Nobody closes it; if somebody did, nothing would have to wait any more.
-        turn.ok().map(Turn)
+        turn
     }
 }
 
 impl Drop for Waiting {
     fn drop(&mut self) {
-        self.congestion.waiting.fetch_sub(1, Ordering::Relaxed);
+        // Who has had his turn has no place any more.
+        drop(self.congestion.turns().waiting.remove(self.source, self.ticket));
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        let next = {
+            let mut turns = self.0.turns();
+            let next = turns.waiting.next();
+            if next.is_none() {
+                turns.free += 1;
+            }
+            next
+        };
+        if let Some(next) = next {
+            // Who has gone at this moment lets go of it again, and so the one after him has it.
+            drop(next.send(Turn(Arc::clone(&self.0))));
+        }
     }
 }
 
@@ -112,27 +142,33 @@ impl Congestion {
         Self {
             began: Instant::now(),
             longest_wait_nanos: nanos(longest_wait),
-            turns: Arc::new(Semaphore::new(turns.min(Semaphore::MAX_PERMITS))),
-            waiting: AtomicUsize::new(0),
+            turns: Mutex::new(Turns { free: turns, waiting: Lanes::default() }),
             last_turn: AtomicU64::new(0),
             pace: AtomicU64::new(nanos(FIRST_PACE)),
         }
     }
 
-    /// A request arrives.
-    pub(crate) fn arrive(self: &Arc<Self>, since: Instant) -> Place {
-        // On every request's way: one compare-and-swap where nobody waits.
-        if let Ok(turn) = Arc::clone(&self.turns).try_acquire_owned() {
-            return Place::Turn(Turn(turn));
+    /// A request arrives from this address.
+    pub(crate) fn arrive(self: &Arc<Self>, address: IpAddr, since: Instant) -> Place {
+        let source = source_of(address);
+        let mut turns = self.turns();
+        if let Some(free) = turns.free.checked_sub(1) {
+            turns.free = free;
+            return Place::Turn(Turn(Arc::clone(self)));
         }
-        let before = self.waiting.load(Ordering::Relaxed);
-        let turns = u64::try_from(before).unwrap_or(u64::MAX);
-        let wait = self.pace.load(Ordering::Relaxed).saturating_mul(turns);
-        if before >= MOST_WAITING || wait >= self.longest_wait_nanos {
+        let before = u64::try_from(turns.waiting.before(source)).unwrap_or(u64::MAX);
+        let wait = self.pace.load(Ordering::Relaxed).saturating_mul(before);
+        if wait >= self.longest_wait_nanos || !turns.waiting.has_room(source, MOST_WAITING) {
             return Place::TurnedAway;
         }
-        self.waiting.fetch_add(1, Ordering::Relaxed);
-        Place::Waiting(Waiting { congestion: Arc::clone(self), since })
+        let (sender, turn) = oneshot::channel();
+        let ticket = turns.waiting.push(source, sender);
+        drop(turns);
+        Place::Waiting(Waiting { congestion: Arc::clone(self), source, ticket, since, turn })
+    }
+
+    fn turns(&self) -> MutexGuard<'_, Turns> {
+        self.turns.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Somebody who has waited since then has his turn now. If he waited during the whole turn before, the time since that is the
@@ -161,6 +197,8 @@ mod tests {
     };
 
     const LONGEST_WAIT: Duration = Duration::from_millis(100);
+    const HERE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1));
+    const ELSEWHERE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 2));
 
     fn now_or_never<T>(future: impl Future<Output = T>) -> Option<T> {
         match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
@@ -172,29 +210,29 @@ mod tests {
     #[test]
     fn who_comes_first_is_begun_with_first_and_who_goes_away_leaves_his_place() {
         let congestion = Arc::new(Congestion::with_turns(1, LONGEST_WAIT));
-        let Place::Turn(turn) = congestion.arrive(Instant::now()) else { panic!("nobody waits") };
-        let mut waiting: Vec<_> = (0..3).map(|_| Box::pin(congestion.arrive(Instant::now()).turn())).collect();
+        let Place::Turn(turn) = congestion.arrive(HERE, Instant::now()) else { panic!("nobody waits") };
+        let mut waiting: Vec<_> = (0..3).map(|_| Box::pin(congestion.arrive(HERE, Instant::now()).turn())).collect();
         assert!(waiting.iter_mut().all(|place| now_or_never(place).is_none()));
         drop(waiting.remove(0));
-        assert_eq!(congestion.waiting.load(Ordering::Relaxed), 2);
+        assert_eq!(congestion.turns().waiting.waiting(), 2);
         drop(turn);
         assert!(now_or_never(&mut waiting[1]).is_none());
         let turn = now_or_never(&mut waiting[0]).flatten().expect("his turn");
         assert!(now_or_never(&mut waiting[1]).is_none());
         drop(turn);
         drop(now_or_never(&mut waiting[1]).flatten().expect("his turn"));
-        assert_eq!(congestion.waiting.load(Ordering::Relaxed), 0);
-        assert!(matches!(congestion.arrive(Instant::now()), Place::Turn(_)));
+        assert_eq!(congestion.turns().waiting.waiting(), 0);
+        assert!(matches!(congestion.arrive(HERE, Instant::now()), Place::Turn(_)));
     }
 
     /// How many requests are taken in until one is turned away, where turns take so long.
     fn taken_in(pace: Duration) -> usize {
         let congestion = Arc::new(Congestion::with_turns(1, LONGEST_WAIT));
         congestion.pace.store(nanos(pace), Ordering::Relaxed);
-        let _turn = congestion.arrive(Instant::now());
+        let _turn = congestion.arrive(HERE, Instant::now());
         let mut places = Vec::new();
         loop {
-            match congestion.arrive(Instant::now()) {
+            match congestion.arrive(HERE, Instant::now()) {
                 Place::TurnedAway => return places.len(),
                 place => places.push(place),
             }
@@ -205,8 +243,44 @@ mod tests {
     fn so_many_wait_as_have_their_turn_in_time_and_no_more_than_memory_takes() {
         assert_eq!(taken_in(Duration::from_millis(1)), 100);
         assert_eq!(taken_in(Duration::from_micros(100)), 1_000);
-        assert_eq!(taken_in(Duration::from_nanos(1)), MOST_WAITING);
+        assert_eq!(taken_in(Duration::from_nanos(1)), MOST_WAITING / 2, "the other half is for others");
         assert_eq!(taken_in(2 * LONGEST_WAIT), 1, "one may always wait");
+    }
+
+    #[test]
+    fn whoever_fills_the_queue_keeps_nobody_else_from_a_place_and_from_his_turn() {
+        let congestion = Arc::new(Congestion::with_turns(1, LONGEST_WAIT));
+        congestion.pace.store(nanos(Duration::from_millis(1)), Ordering::Relaxed);
+        let mut turn = match congestion.arrive(HERE, Instant::now()) {
+            Place::Turn(turn) => turn,
+            other => panic!("{other:?}"),
+        };
+        let mut greedy = Vec::new();
+        loop {
+            match congestion.arrive(HERE, Instant::now()) {
+                Place::TurnedAway => break,
+                place => greedy.push(Box::pin(place.turn())),
+            }
+        }
+        for _ in 0..10 {
+            let mut polite = Box::pin(congestion.arrive(ELSEWHERE, Instant::now()).turn());
+            // One of the greedy is before him, and then it is he.
+            drop(turn);
+            turn = now_or_never(greedy.remove(0)).flatten().expect("its turn");
+            drop(turn);
+            turn = now_or_never(&mut polite).flatten().expect("his turn");
+        }
+    }
+
+    #[test]
+    fn who_goes_away_with_his_turn_in_hand_leaves_it_to_the_next() {
+        let congestion = Arc::new(Congestion::with_turns(1, LONGEST_WAIT));
+        let Place::Turn(turn) = congestion.arrive(HERE, Instant::now()) else { panic!("nobody waits") };
+        let [gone, next] = [HERE, ELSEWHERE].map(|source| congestion.arrive(source, Instant::now()));
+        drop(turn);
+        drop(gone);
+        drop(now_or_never(Box::pin(next.turn())).flatten().expect("his turn"));
+        assert_eq!(congestion.turns().free, 1);
     }
 
     #[test]

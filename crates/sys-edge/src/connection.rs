@@ -2,7 +2,9 @@
 
 use crate::{
     AllowedHosts, Limits,
+    ahead::{Ahead, AheadOfOthers},
     congestion::{Arrival, Congestion, Place, TurnedAway},
+    gathered::gathered,
     metered::{Meter, Metered, UnderWay},
     patience::{self, Over},
     tasks::Tasks,
@@ -51,8 +53,8 @@ pub(crate) struct Shared<S> {
     pub(crate) limits: Limits,
     pub(crate) hosts: AllowedHosts,
     pub(crate) congestion: Arc<Congestion>,
-    /// The path of requests that do not wait behind others.
-    pub(crate) ahead: Option<&'static str>,
+    /// The requests that do not wait behind others.
+    pub(crate) ahead: Option<AheadOfOthers>,
     pub(crate) service: S,
 }
 
@@ -89,7 +91,7 @@ where
         hyper::service::service_fn(move |request| {
             // Here and not in the future, which may have to wait until it is begun with.
             let (under_way, arrival) = (meter.begin(), Arrival(Instant::now()));
-            let place = shared.place(&request, arrival);
+            let place = shared.place(&request, facts.peer.ip(), arrival);
             if matches!(place, Place::TurnedAway) {
                 meter.turn_away();
             }
@@ -97,10 +99,10 @@ where
         })
     };
     let protocol = shared.limits.protocol(Tasks::new(Arc::clone(&meter)));
-    let socket = Metered::new(stream, Arc::clone(&meter));
+    let (socket, mut outlet) = gathered(Metered::new(stream, Arc::clone(&meter)), Arc::clone(&meter));
     let mut connection = pin!(protocol.serve_connection(TokioIo::new(socket), service));
     let time_to_close = tokio::select! {
-        ended = connection.as_mut() => Err(ended),
+        ended = poll_fn(|context| outlet.poll_turn(connection.as_mut(), context)) => Err(ended),
         over = patience::ends(&meter, &shared.limits, told.crowded) => match over {
             Over::Stalled => return End::Cut,
             // Nothing is under way: time for one round trip, so that a request that crosses our goodbye is retried.
@@ -113,7 +115,7 @@ where
         Err(ended) => Ok(ended),
         Ok(time) => {
             connection.as_mut().graceful_shutdown();
-            timeout(time, connection).await
+            timeout(time, poll_fn(|context| outlet.poll_turn(connection.as_mut(), context))).await
         }
     };
     match ended {
@@ -128,11 +130,12 @@ where
 }
 
 impl<S> Shared<S> {
-    fn place(&self, request: &Request<Incoming>, arrival: Arrival) -> Place {
-        if self.ahead.is_some_and(|ahead| ahead == request.uri().path()) {
+    fn place(&self, request: &Request<Incoming>, address: IpAddr, arrival: Arrival) -> Place {
+        let path = request.uri().path();
+        if self.ahead.as_ref().is_some_and(|ahead| ahead.admits(path, address, arrival.0)) {
             return Place::Ahead;
         }
-        self.congestion.arrive(arrival.0)
+        self.congestion.arrive(address, arrival.0)
     }
 }
 
@@ -155,6 +158,9 @@ where
             shared.service.clone().oneshot(request).await?.map(Either::Left)
         }
         Ok(()) => {
+            if matches!(place, Place::Ahead) {
+                request.extensions_mut().insert(Ahead);
+            }
             let turn = place.turn().await;
             request.extensions_mut().insert(Source(facts.peer.ip().to_canonical()));
             request.extensions_mut().insert(facts);

@@ -5,11 +5,14 @@
 //! meant for, and the drain at the end. What must never happen here: a look at what a request says beyond its host, or any
 //! knowledge of records, callers or rules; those begin in the service that [`Listener::serve`] is given. Start reading at [`listener`].
 
+mod ahead;
 pub mod congestion;
 pub mod connection;
 #[doc(hidden)]
 pub mod fuzzing;
+mod gathered;
 pub mod host;
+mod lanes;
 pub mod limits;
 pub mod listener;
 mod metered;
@@ -17,6 +20,7 @@ mod patience;
 mod sources;
 mod tasks;
 
+pub use ahead::Ahead;
 pub use congestion::{Arrival, TurnedAway};
 pub use connection::{Connection, Source};
 pub use host::AllowedHosts;

@@ -2,6 +2,7 @@
 
 use crate::{
     AllowedHosts, Limits,
+    ahead::AheadOfOthers,
     congestion::Congestion,
     connection::{self, Connection, End, Shared, Told},
     sources::Sources,
@@ -36,7 +37,7 @@ pub struct Listener {
     local: SocketAddr,
     limits: Limits,
     hosts: AllowedHosts,
-    ahead: Option<&'static str>,
+    ahead: Option<AheadOfOthers>,
 }
 
 /// How a drained listener left its connections.
@@ -96,11 +97,12 @@ impl Listener {
         Ok(Self { socket, local, limits, hosts: allowed_hosts, ahead: None })
     }
 
-    /// Requests for this path do not wait behind others and are never turned away: a question for health must be answered above
-    /// all when there is much to do. To answer it is to cost no more than to turn it away.
+    /// Requests for this path do not wait behind others and are never turned away, as long as nobody asks too often: a question for
+    /// health must be answered above all when there is much to do. They carry [`crate::Ahead`]. To answer them is to cost no
+    /// more than to turn them away.
     #[must_use]
     pub fn ahead(mut self, path: &'static str) -> Self {
-        self.ahead = Some(path);
+        self.ahead = Some(AheadOfOthers::new(path));
         self
     }
 

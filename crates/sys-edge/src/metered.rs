@@ -1,5 +1,5 @@
-//! A socket that counts, so that a peer who does not do his part is found out, and that is not read for a moment when a request
-//! of it was turned away.
+//! A socket that counts, so that a peer who does not do his part is found out, and that rests for a moment when a request of it
+//! was turned away.
 
 use std::{
     io,
@@ -17,10 +17,13 @@ use tokio::{
     time::{Sleep, sleep},
 };
 
-/// For how long a connection is not read after a request of it was turned away. Its next ones are then read and turned away
-/// together, which is what each costs least in, and what it sends is bounded by its streams. Short beside the time for which
-/// requests wait that are taken in, so that nobody is idle for it.
-const PAUSE: Duration = Duration::from_millis(10);
+/// For how long a connection rests after a request of it was turned away: it is not read, and not written to once the answer is out.
+/// What it sends meanwhile, which is bounded by its streams, is then read, and turned away or answered, together; that is what
+/// each costs least in. Short beside the time for which requests wait that are taken in, so that nobody is idle for it.
+const SHORTEST_REST: Duration = Duration::from_millis(10);
+/// While something is turned away after each rest, the next one is twice as long, up to this. Half the time for which requests
+/// wait.
+const LONGEST_REST: Duration = Duration::from_millis(40);
 
 /// What has become of a connection so far. Plain counters instead of a timer for each request: this is on every request's
 /// way.
@@ -117,12 +120,23 @@ impl Drop for UnderWay {
 pub(crate) struct Metered {
     stream: TcpStream,
     meter: Arc<Meter>,
-    pause: Option<Pin<Box<Sleep>>>,
+    rest: Option<Rest>,
+    next_rest: Duration,
+    /// Whether something was read since the last rest.
+    has_read: bool,
+}
+
+/// A connection rests until then.
+#[derive(Debug)]
+struct Rest {
+    until: Pin<Box<Sleep>>,
+    /// Whether all is written that was to be written at its beginning.
+    is_quiet: bool,
 }
 
 impl Metered {
     pub(crate) fn new(stream: TcpStream, meter: Arc<Meter>) -> Self {
-        Self { stream, meter, pause: None }
+        Self { stream, meter, rest: None, next_rest: SHORTEST_REST, has_read: false }
     }
 
     /// Ready when this socket may be read.
@@ -130,13 +144,27 @@ impl Metered {
         let turned_away = &self.meter.turned_away;
         if turned_away.load(Ordering::Relaxed) {
             turned_away.store(false, Ordering::Relaxed);
-            self.pause = Some(Box::pin(sleep(PAUSE)));
+            self.rest = Some(Rest { until: Box::pin(sleep(self.next_rest)), is_quiet: false });
+            self.next_rest = (2 * self.next_rest).min(LONGEST_REST);
+        } else if self.has_read {
+            self.next_rest = SHORTEST_REST;
         }
-        if let Some(pause) = &mut self.pause {
-            ready!(pause.as_mut().poll(context));
-            self.pause = None;
+        self.has_read = false;
+        self.poll_rested(context)
+    }
+
+    /// Ready when this socket rests no more.
+    fn poll_rested(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        if let Some(rest) = &mut self.rest {
+            ready!(rest.until.as_mut().poll(context));
+            self.rest = None;
         }
         Poll::Ready(())
+    }
+
+    /// Ready when this socket may be written to.
+    fn poll_may_write(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        if self.rest.as_ref().is_some_and(|rest| rest.is_quiet) { self.poll_rested(context) } else { Poll::Ready(()) }
     }
 
     fn note_written(&self, written: &Poll<io::Result<usize>>) {
@@ -159,12 +187,15 @@ impl AsyncRead for Metered {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         ready!(self.poll_may_read(context));
-        Pin::new(&mut self.stream).poll_read(context, buffer)
+        let read = Pin::new(&mut self.stream).poll_read(context, buffer);
+        self.has_read = read.is_ready();
+        read
     }
 }
 
 impl AsyncWrite for Metered {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        ready!(self.poll_may_write(context));
         let written = Pin::new(&mut self.stream).poll_write(context, bytes);
         self.note_written(&written);
         written
@@ -175,6 +206,7 @@ impl AsyncWrite for Metered {
         context: &mut Context<'_>,
         bytes: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        ready!(self.poll_may_write(context));
         let written = Pin::new(&mut self.stream).poll_write_vectored(context, bytes);
         self.note_written(&written);
         written
@@ -185,10 +217,64 @@ impl AsyncWrite for Metered {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(context)
+        let flushed = Pin::new(&mut self.stream).poll_flush(context);
+        if let Some(rest) = self.rest.as_mut().filter(|_| flushed.is_ready()) {
+            // Nothing is left to write, and what comes now is written after the rest, together.
+            rest.is_quiet = true;
+        }
+        flushed
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::future::poll_fn;
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt},
+        net::TcpListener,
+    };
+
+    /// Whether a byte can be written, and read, at this moment.
+    async fn takes_and_gives(socket: &mut Metered) -> (bool, bool) {
+        poll_fn(|context| {
+            let mut byte = [0];
+            let mut buffer = ReadBuf::new(&mut byte);
+            let given = Pin::new(&mut *socket).poll_read(context, &mut buffer).is_ready();
+            let taken = Pin::new(&mut *socket).poll_write(context, b"x").is_ready();
+            Poll::Ready((taken, given))
+        })
+        .await
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn after_a_request_was_turned_away_its_answer_goes_out_and_then_its_connection_rests() {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+        let (mut peer, accepted) = tokio::join!(
+            async { TcpStream::connect(listener.local_addr().unwrap()).await.unwrap() },
+            listener.accept()
+        );
+        let meter = Arc::new(Meter::default());
+        let mut socket = Metered::new(accepted.unwrap().0, Arc::clone(&meter));
+        peer.write_all(b"many requests").await.unwrap();
+        assert_eq!(socket.read_u8().await.unwrap(), b'm');
+        assert_eq!(takes_and_gives(&mut socket).await, (true, true));
+        for rest in [10, 20, 40, 40] {
+            assert_eq!(socket.next_rest, Duration::from_millis(rest));
+            meter.turn_away();
+            assert_eq!(takes_and_gives(&mut socket).await, (true, false), "the answer goes out");
+            socket.flush().await.unwrap();
+            assert_eq!(takes_and_gives(&mut socket).await, (false, false), "it rests");
+            assert_eq!(socket.write(b"x").await.unwrap(), 1, "it has rested");
+            socket.read_u8().await.unwrap();
+        }
+        // What was read last was not turned away.
+        assert_eq!(takes_and_gives(&mut socket).await, (true, true));
+        assert_eq!(socket.next_rest, SHORTEST_REST);
+        assert!(!meter.is_waited_for(), "a rest is not the peer's doing");
     }
 }

@@ -75,3 +75,12 @@ pub(crate) fn proof(bytes: &[u8]) {
         assert!(other.goes_on_from(&kept, &good).is_err() && other.goes_on_from(&kept, &changed).is_err(), "a fork");
     }
 }
+
+/// A token of a page has one text.
+pub(crate) fn page_token(bytes: &[u8]) {
+    let Some(text) = text(bytes) else { return };
+    if let Some(again) = sys_core::fuzzing::audit_page_token(text) {
+        // The last page has none.
+        assert!(again == text || again.is_empty(), "{text} is read as {again}");
+    }
+}

@@ -8,6 +8,9 @@ use sys_client::{Code, Refused, fuzzing};
 
 /// A session that is read is written as the same, and its server is one that plain HTTP may go to.
 pub(crate) fn session_file(bytes: &[u8]) {
+    if let Some(server) = text(bytes).and_then(fuzzing::pointer) {
+        assert!(is_loopback(server.as_str()), "{server}");
+    }
     let Some(session) = text(bytes).and_then(fuzzing::session) else { return };
     let written = fuzzing::session_text(&session).expect("a session can be written");
     assert_eq!(fuzzing::session(&written).as_ref(), Some(&session), "a session is read as it was written");
@@ -39,6 +42,12 @@ fn is_elsewhere(token: &str, session: &sys_client::Session) -> bool {
     [session.server.as_str(), &session.account_id, &session.session_id].iter().any(|text| text.contains(token))
 }
 
+/// Heads that are read are written as the same.
+pub(crate) fn kept_heads(bytes: &[u8]) {
+    let Some(written) = text(bytes).and_then(fuzzing::kept_heads) else { return };
+    assert_eq!(fuzzing::kept_heads(&written), Some(written), "kept heads are read as they were written");
+}
+
 /// The details of a refusal can be read or are left out, and are shown on one line with the code.
 pub(crate) fn refusal_details(bytes: &[u8]) {
     let refused = Refused::new(Code::NotFound, "", bytes);
@@ -57,6 +66,11 @@ pub(crate) fn descriptors(bytes: &[u8]) {
         for message in pool.all_messages() {
             // What the CLI asks of each.
             assert!(message.fields().count() <= written.len(), "{}", message.full_name());
+            let is_name = |name: &str| name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+            assert!(
+                is_name(message.name()) && message.fields().all(|field| is_name(field.name())),
+                "a name that is none"
+            );
             let _ = message.oneofs().count();
         }
         for method in pool.services().flat_map(|service| service.methods().collect::<Vec<_>>()) {

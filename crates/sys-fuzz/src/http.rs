@@ -1,7 +1,12 @@
 //! The head of a request, as the listener and the gate read it: the host, and the token.
 
 use crate::input::text;
-use ::http::{HeaderName, HeaderValue, Request, header};
+use ::http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, header};
+use sys_contract::model::Flow;
+use sys_core::{
+    fuzzing::{form as form_of, refused},
+    refusal::Reason,
+};
 use sys_edge::{AllowedHosts, fuzzing::admit};
 
 /// The hosts of a listener on loopback.
@@ -31,6 +36,74 @@ pub(crate) fn head(bytes: &[u8]) {
         [..] => Some(String::new()),
     };
     assert_eq!(sys_core::fuzzing::bearer(request.headers()).map(str::to_owned), expected, "{tokens:?}");
+}
+
+/// How many messages go which way, and the bound of one, in two bytes; then a request as above. What is let in is a POST in one of the forms of
+/// its kind, packed with gzip at most, and does not say itself that it is too long. A refusal comes in the form that was asked in.
+pub(crate) fn form(bytes: &[u8]) {
+    let Some(([flow, bound], rest)) = bytes.split_first_chunk() else { return };
+    let Some((request, lines)) = request(rest) else { return };
+    let (mut head, ()) = request.into_parts();
+    head.method = if flow & 4 == 4 { Method::GET } else { Method::POST };
+    let flow = [Flow::Unary, Flow::ServerStream, Flow::ClientStream, Flow::Bidi][usize::from(flow & 3)];
+    let most_bytes = usize::from(*bound);
+    let read = form_of(&head, flow, most_bytes);
+    assert_eq!(read, as_spoken(&head.method, &lines, flow, most_bytes), "{flow:?} {lines:?}");
+    if let Err(reason) = read {
+        let (status, headers) = refused(reason, &head);
+        is_in_form(status, &headers, &lines, reason);
+    }
+}
+
+/// Whether a form is spoken here, read from the lines.
+fn as_spoken(method: &Method, lines: &Lines, flow: Flow, most_bytes: usize) -> Result<(), Reason> {
+    let first = |wanted: &str| lines.iter().find(|(name, _)| name == wanted).map(|(_, value)| value.as_slice());
+    if method != Method::POST {
+        return Err(Reason::HttpMethod);
+    }
+    let content_type = first("content-type").filter(|kind| is_visible(kind)).and_then(text).unwrap_or_default();
+    let content_type = content_type.split(';').next().unwrap_or_default().trim();
+    let is_connect = match content_type {
+        "application/grpc" | "application/grpc+proto" | "application/grpc+json" => false,
+        "application/grpc-web" | "application/grpc-web+proto" | "application/grpc-web+json" => false,
+        "application/json" | "application/proto" if flow == Flow::Unary => true,
+        "application/connect+json" | "application/connect+proto" if flow != Flow::Unary => true,
+        _ => return Err(Reason::MediaType),
+    };
+    let encoding = match (is_connect, flow) {
+        (false, _) => "grpc-encoding",
+        (true, Flow::Unary) => "content-encoding",
+        (true, _) => "connect-content-encoding",
+    };
+    if first(encoding).is_some_and(|encoding| !matches!(encoding, b"gzip" | b"identity")) {
+        return Err(Reason::RequestEncoding);
+    }
+    let bound = match flow {
+        Flow::Unary => most_bytes,
+        Flow::ServerStream => most_bytes + 5,
+        Flow::ClientStream | Flow::Bidi => return Ok(()),
+    };
+    let length = first("content-length").and_then(text).and_then(|length| length.parse::<u64>().ok());
+    if length.is_some_and(|length| length > bound as u64) { Err(Reason::RequestTooLarge) } else { Ok(()) }
+}
+
+/// Whether an answer can be read by whoever sent these lines: gRPC's with its status in the headers or behind the body, others with one of HTTP.
+fn is_in_form(status: StatusCode, headers: &HeaderMap, lines: &Lines, reason: Reason) {
+    let answered = headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+    let sent = lines.iter().find(|(name, _)| name == header::CONTENT_TYPE).map(|(_, value)| value.as_slice());
+    let is_grpc = sent.is_some_and(|sent| is_visible(sent) && sent.starts_with(b"application/grpc"));
+    let answers_grpc = answered.starts_with("application/grpc");
+    assert!(answered.starts_with("application/") && (is_grpc || !answers_grpc), "{sent:?}: {answered}");
+    match reason {
+        // Where answers are framed, 200 stands above all of them.
+        Reason::HttpMethod => {
+            let is_framed = answers_grpc || answered.starts_with("application/connect");
+            assert!(is_framed || status == StatusCode::METHOD_NOT_ALLOWED, "{status}");
+        }
+        // Also of a codec that is not known here.
+        Reason::MediaType => assert!(headers.contains_key("accept-post") && is_grpc == answers_grpc, "{headers:?}"),
+        _ => assert_eq!(is_grpc, answers_grpc, "{sent:?}: {answered}"),
+    }
 }
 
 /// How long a sender waits, in nanoseconds: eight digits and a unit for gRPC, ten digits for Connect.

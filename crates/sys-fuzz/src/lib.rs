@@ -17,18 +17,23 @@ mod bootstrap;
 mod client;
 mod condition;
 mod contract;
+mod encoded;
 mod files;
 mod filter;
+mod frames;
 mod http;
 mod identity;
 mod input;
 mod key_file;
+mod lines;
+mod list;
 mod message;
 mod store;
 #[cfg(test)]
 mod tests;
 mod things;
 mod token;
+mod update;
 
 /// One parser, or a few that belong together.
 #[derive(Debug, Clone, Copy)]
@@ -42,19 +47,27 @@ pub struct Target {
 /// All targets, in the order of their names.
 pub const TARGETS: &[Target] = &[
     Target { name: "access_token", run: token::access_token },
+    Target { name: "account_line", run: lines::account },
     Target { name: "audit_entry", run: audit::entry_text },
     Target { name: "audit_head", run: audit::head_text },
+    Target { name: "audit_page_token", run: audit::page_token },
     Target { name: "audit_proof", run: audit::proof },
     Target { name: "bootstrap", run: bootstrap::file },
     Target { name: "catalog_row", run: store::catalog_row },
     Target { name: "configuration", run: files::configuration },
     Target { name: "contract", run: contract::file },
+    Target { name: "countries", run: lines::countries },
     Target { name: "descriptors", run: client::descriptors },
     Target { name: "email", run: identity::email },
+    Target { name: "encoded_record", run: encoded::record },
     Target { name: "filter", run: filter::text },
     Target { name: "filter_meaning", run: filter::meaning },
+    Target { name: "frames", run: frames::body },
     Target { name: "http_head", run: http::head },
+    Target { name: "import_line", run: lines::record },
+    Target { name: "kept_heads", run: client::kept_heads },
     Target { name: "key_file", run: key_file::file },
+    Target { name: "list_request", run: list::request },
     Target { name: "message_json", run: message::json },
     Target { name: "message_protobuf", run: message::protobuf },
     Target { name: "page_token", run: store::page_token },
@@ -63,11 +76,13 @@ pub const TARGETS: &[Target] = &[
     Target { name: "reflection", run: message::reflection },
     Target { name: "refresh_token", run: token::refresh_token },
     Target { name: "refusal_details", run: client::refusal_details },
+    Target { name: "request_form", run: http::form },
     Target { name: "resume_token", run: store::resume_token },
     Target { name: "rule", run: contract::rule },
     Target { name: "session_file", run: client::session_file },
     Target { name: "stored_key", run: store::key },
     Target { name: "stored_value", run: store::value },
+    Target { name: "update_mask", run: update::mask },
     Target { name: "validation_rule", run: contract::validation_rule },
 ];
 

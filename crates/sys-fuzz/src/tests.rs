@@ -2,7 +2,13 @@
 
 use crate::{input, message, things::THINGS, token};
 use std::{fs, path::Path};
+use sys_account::bootstrap::accounts::account_of;
+use sys_client::fuzzing::{kept_heads, pointer};
 use sys_contract::{Origin, SourceFile, load};
+use sys_core::{
+    countries::Countries,
+    fuzzing::{audit_page_token, import_line},
+};
 
 fn corpus(name: &str) -> Vec<u8> {
     fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/corpus").join(name)).expect(name)
@@ -66,4 +72,21 @@ fn tokens_and_files_of_the_corpus_are_read() {
     assert!(sys_store::fuzzing::kept_contract(&corpus("catalog_row/shape")).is_some());
     let pools = sys_client::fuzzing::descriptors(corpus("descriptors/note").into()).expect("a description");
     assert_eq!(pools.first().map(|pool| pool.services().count()), Some(1));
+}
+
+#[test]
+fn lines_of_the_corpus_are_read() {
+    for name in ["alone", "managed"] {
+        assert!(account_of(&text(&format!("account_line/{name}"))).is_ok(), "{name}");
+    }
+    assert!(account_of(&text("account_line/roles_of_nobody")).is_err());
+    let record = |name: &str| import_line(&THINGS.validation, &THINGS.table, &text(&format!("import_line/{name}")));
+    for name in ["thing", "least"] {
+        assert!(record(name).is_ok(), "{name}: {}", record(name).unwrap_err());
+    }
+    assert!(record("too_long").is_err());
+    assert!(Countries::parse(&text("countries/table")).is_ok());
+    assert!(kept_heads(&text("kept_heads/one")).is_some());
+    assert!(pointer(&text("session_file/in_the_keychain")).is_some());
+    assert!(audit_page_token(&text("audit_page_token/first")).is_some());
 }

@@ -1,16 +1,21 @@
 //! The contract that messages and filters are read against: a field of each kind.
 
 use prost_protovalidate::Validator;
-use prost_reflect::{DynamicMessage, MessageDescriptor, Value, prost::Message};
-use std::sync::LazyLock;
+use prost_reflect::{DynamicMessage, FieldDescriptor, MessageDescriptor, Value, prost::Message};
+use std::sync::{Arc, LazyLock};
 use sys_contract::{Origin, SourceFile, model::Contract};
+use sys_core::fuzzing::{Validation, validation};
 use sys_policy::{RecordRules, Rules};
+use sys_store::Table;
 
 /// Loaded once: the targets ask for it millions of times.
 pub(crate) struct Things {
     pub(crate) contract: Contract,
     pub(crate) rules: Rules,
+    /// As the gate asks it, and the library by itself.
+    pub(crate) validation: Validation,
     pub(crate) validator: Validator,
+    pub(crate) table: Arc<Table>,
 }
 
 pub(crate) static THINGS: LazyLock<Things> = LazyLock::new(|| {
@@ -20,7 +25,10 @@ pub(crate) static THINGS: LazyLock<Things> = LazyLock::new(|| {
     };
     let contract = sys_contract::load("mod-things", Origin::Uploaded, &[file]).expect("the contract loads");
     let rules = Rules::compile(&contract).expect("its rules compile");
-    Things { contract, rules, validator: Validator::new() }
+    let record = contract.records.first().expect("a record").clone();
+    let table = Arc::new(sys_store::fuzzing::table(record, Arc::clone(rules.record(0))));
+    let validation = validation(&contract).expect("its validation rules compile");
+    Things { contract, rules, validation, validator: Validator::new(), table }
 });
 
 impl Things {
@@ -45,6 +53,11 @@ pub(crate) fn same(a: &DynamicMessage, b: &DynamicMessage, except: &impl Fn(&Mes
     let fields = |message: &DynamicMessage| message.fields().map(|(field, _)| field.number()).collect::<Vec<_>>();
     except(&a.descriptor())
         || (fields(a) == fields(b) && a.fields().zip(b.fields()).all(|((_, a), (_, b))| same_value(a, b, except)))
+}
+
+/// Whether a field says the same in two messages of one type.
+pub(crate) fn same_field(a: &DynamicMessage, b: &DynamicMessage, field: &FieldDescriptor) -> bool {
+    a.has_field(field) == b.has_field(field) && same_value(&a.get_field(field), &b.get_field(field), &|_| false)
 }
 
 fn same_value(a: &Value, b: &Value, except: &impl Fn(&MessageDescriptor) -> bool) -> bool {

@@ -13,6 +13,9 @@ pub const NONCE_BYTES: usize = 12;
 /// Bytes by which a sealed message is longer than its plaintext.
 pub const TAG_BYTES: usize = 16;
 
+/// Room behind a plaintext, so that a record gets its id and its etag into the buffer that it was opened into.
+const ROOM_BYTES: usize = 96;
+
 /// The sealed bytes do not open under this key, nonce and associated data. It says nothing about why.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("sealed data does not open")]
@@ -44,7 +47,8 @@ impl AeadKey {
     /// The plaintext, if key, nonce, associated data and every sealed bit are those of [`AeadKey::seal`].
     pub(crate) fn open(&self, aad: &[u8], nonce: [u8; NONCE_BYTES], sealed: &[u8]) -> Result<Vec<u8>, OpenError> {
         let (ciphertext, tag) = sealed.split_last_chunk::<TAG_BYTES>().ok_or(OpenError)?;
-        let mut plaintext = vec![0; ciphertext.len()];
+        let mut plaintext = Vec::with_capacity(ciphertext.len() + ROOM_BYTES);
+        plaintext.resize(ciphertext.len(), 0);
         let nonce = Nonce::assume_unique_for_key(nonce);
         self.0.open_separate_gather(nonce, Aad::from(aad), ciphertext, tag, &mut plaintext).map_err(|_| OpenError)?;
         Ok(plaintext)

@@ -1,4 +1,4 @@
-//! The key file: sealers and wrapped tablespace keys, apart from the data, only ever appended to.
+//! The key file: sealers and wrapped tablespace keys, apart from the data, only ever appended to, or replaced as a whole.
 //!
 //! ```text
 //! header | frame | frame | …          each frame authenticated together with all that stands before it
@@ -31,12 +31,14 @@ use std::{
 /// The longest key file: about 7 million generations. A file is read whole, so there must be a bound.
 const FILE_BYTES_MAX: u64 = 1 << 30;
 
-/// The bytes of a new key file with its first frame, and the chain that goes on behind it.
-pub(crate) fn new(id: FileId, key: &hmac::Key, first: &Payload) -> (Vec<u8>, Chain) {
+/// The bytes of a new key file with its first frames, and the chain that goes on behind them.
+pub(crate) fn new(id: FileId, key: &hmac::Key, first: &[Payload]) -> (Vec<u8>, Chain) {
     let mut bytes = frame::header(id);
     let mut chain = Chain::start(key, &bytes);
-    let first = frame::encode(bytes.len() as u64, first.kind(), &first.encode(), &mut chain);
-    bytes.extend(first);
+    for payload in first {
+        let frame = frame::encode(bytes.len() as u64, payload.kind(), &payload.encode(), &mut chain);
+        bytes.extend(frame);
+    }
     (bytes, chain)
 }
 
@@ -222,7 +224,7 @@ mod tests {
 
     impl Disk {
         fn new(lies: bool) -> Self {
-            let (bytes, _) = new(ID, &key(), &sealer(0));
+            let (bytes, _) = new(ID, &key(), &[sealer(0)]);
             Self(Arc::new(Mutex::new(State { now: bytes.clone(), synced: bytes, fault: None, lies })))
         }
 

@@ -7,6 +7,7 @@
 //! and its sync, so that tablespaces get their keys one after the other.
 
 mod open_spaces;
+mod replace;
 #[cfg(test)]
 mod tests;
 
@@ -74,7 +75,7 @@ impl Keyring {
         let sealer = unsealer.seal(&master, id, &*entropy)?;
         let mut index = Index::default();
         index.sealers.push(sealer.name.clone());
-        let (bytes, chain) = key_file::new(id, master.frames(), &Payload::Sealer(sealer));
+        let (bytes, chain) = key_file::new(id, master.frames(), &[Payload::Sealer(sealer)]);
         let file = private_file::create(path, &bytes)?;
         let file = KeyFile::new(path, file, chain, bytes.len() as u64);
         Ok(Self::from_parts(master, id, entropy, file, index))

@@ -10,15 +10,8 @@ use std::{
 /// Makes a file of mode 0600 with this content: on disk under its name when this returns, and no trace of it if the machine
 /// stops before. It never replaces a file.
 pub(crate) fn create(path: &Path, content: &[u8]) -> Result<File, KeyError> {
-    let failed = |doing| move |source| KeyError::File { doing, path: path.to_owned(), source };
+    let file = write_unfinished(path, content)?;
     let temporary = unfinished(path);
-    remove_unfinished(path)?;
-    let mut options = OpenOptions::new();
-    options.read(true).write(true).create_new(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    let mut file = options.open(&temporary).map_err(failed("create"))?;
-    file.write_all(content).and_then(|()| file.sync_all()).map_err(failed("write"))?;
     // A link, because a rename would replace a file that has come to this place meanwhile.
     let linked = fs::hard_link(&temporary, path);
     let removed = fs::remove_file(&temporary);
@@ -26,9 +19,34 @@ pub(crate) fn create(path: &Path, content: &[u8]) -> Result<File, KeyError> {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
             return Err(KeyError::Exists { path: path.to_owned() });
         }
-        other => other.and(removed).and_then(|()| sync_folder(path)).map_err(failed("name"))?,
+        other => other.and(removed).and_then(|()| sync_folder(path)).map_err(|source| failed("name", path, source))?,
     }
     Ok(file)
+}
+
+/// Puts a file of mode 0600 with this content in the place of one that is there. One of the two is there at any moment, whole,
+/// and the new one when this returns.
+pub(crate) fn replace(path: &Path, content: &[u8]) -> Result<(), KeyError> {
+    write_unfinished(path, content)?;
+    let renamed = fs::rename(unfinished(path), path).and_then(|()| sync_folder(path));
+    renamed.map_err(|source| failed("replace", path, source))
+}
+
+/// Writes the content beside the file's place. It is on disk when this returns.
+fn write_unfinished(path: &Path, content: &[u8]) -> Result<File, KeyError> {
+    remove_unfinished(path)?;
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    let mut file = options.open(unfinished(path)).map_err(|source| failed("create", path, source))?;
+    let written = file.write_all(content).and_then(|()| file.sync_all());
+    written.map_err(|source| failed("write", path, source))?;
+    Ok(file)
+}
+
+fn failed(doing: &'static str, path: &Path, source: io::Error) -> KeyError {
+    KeyError::File { doing, path: path.to_owned(), source }
 }
 
 /// Opens a file for reading, if nobody but its owner may open it. Its name is durable when this returns: whoever made it may
@@ -46,7 +64,7 @@ pub(crate) fn open_for_writing(path: &Path) -> Result<File, KeyError> {
 }
 
 fn open_with(path: &Path, options: &OpenOptions) -> Result<File, KeyError> {
-    let failed = |source| KeyError::File { doing: "open", path: path.to_owned(), source };
+    let failed = |source| failed("open", path, source);
     let file = options.open(path).map_err(failed)?;
     #[cfg(unix)]
     {
@@ -63,9 +81,7 @@ fn open_with(path: &Path, options: &OpenOptions) -> Result<File, KeyError> {
 fn remove_unfinished(path: &Path) -> Result<(), KeyError> {
     let unfinished = unfinished(path);
     match fs::remove_file(&unfinished) {
-        Err(source) if source.kind() != io::ErrorKind::NotFound => {
-            Err(KeyError::File { doing: "remove", path: unfinished, source })
-        }
+        Err(source) if source.kind() != io::ErrorKind::NotFound => Err(failed("remove", &unfinished, source)),
         _ => Ok(()),
     }
 }
@@ -100,6 +116,18 @@ mod tests {
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         assert!(matches!(create(&path, b"second"), Err(KeyError::Exists { .. })));
         assert_eq!(fs::read(&path).unwrap(), b"first");
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_file_is_replaced_whole_whatever_a_crash_left_beside_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        create(&path, b"first").unwrap();
+        fs::write(unfinished(&path), "what a crash left of the attempt before").unwrap();
+        replace(&path, b"second").unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"second");
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
     }
 

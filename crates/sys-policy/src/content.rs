@@ -14,16 +14,15 @@ pub enum Content<'a> {
 }
 
 impl<'a> Content<'a> {
-    /// The text in a field of type string; none where it is unset or empty.
-    pub(crate) fn text(self, field: &FieldDescriptor) -> Option<&'a str> {
-        let text = match self {
-            Self::Message(message) => match message.get_field(field) {
-                Cow::Borrowed(Value::String(text)) => text.as_str(),
+    /// The texts in some fields of type string; empty where one is unset, or where there is no such field.
+    pub(crate) fn texts<const N: usize>(self, fields: [Option<&FieldDescriptor>; N]) -> [&'a str; N] {
+        match self {
+            Self::Message(message) => fields.map(|field| match field.map(|field| message.get_field(field)) {
+                Some(Cow::Borrowed(Value::String(text))) => text.as_str(),
                 _ => "",
-            },
-            Self::Encoded(bytes) => bytes.text(field.number()),
-        };
-        Some(text).filter(|text| !text.is_empty())
+            }),
+            Self::Encoded(bytes) => bytes.texts(fields.map(|field| field.map(FieldDescriptor::number))),
+        }
     }
 }
 

@@ -16,6 +16,7 @@ mod method;
 mod placement;
 mod plan;
 mod rules;
+mod search;
 mod validations;
 pub mod words;
 
@@ -31,6 +32,7 @@ pub use method::MethodRules;
 pub use placement::{Placement, PlacementError};
 pub use plan::{Branch, OrderedValue, Plan, RangeTest, Span, TokenTest, TokenValue};
 pub use rules::{RecordRules, Rules};
+pub use search::{MAX_SEARCHED_WORDS, Search, SearchError};
 
 #[cfg(test)]
 mod tests;

@@ -69,7 +69,9 @@ impl ScopeFields {
     }
 
     pub(crate) fn placement(&self, record: Content<'_>) -> Result<Placement, PlacementError> {
-        let org = read::<OrgId>(self.org.as_ref(), record)?.map(|org| org.tag());
+        let fields = [&self.org, &self.project, &self.owner].map(Option::as_ref);
+        let [org, project, owner] = record.texts(fields);
+        let org = read::<OrgId>(self.org.as_ref(), org)?.map(|org| org.tag());
         let field = || self.org.as_ref().map(|field| field.name().to_owned()).unwrap_or_default();
         let home = match (self.home, org) {
             (_, Some(OrgTag::GLOBAL)) => return Err(PlacementError::NoOrg { field: field() }),
@@ -77,18 +79,14 @@ impl ScopeFields {
             (Home::Org, Some(org)) => org,
             (Home::Org, None) => return Err(PlacementError::Missing { field: field() }),
         };
-        let project = read(self.project.as_ref(), record)?;
-        let owner = read(self.owner.as_ref(), record)?;
+        let project = read(self.project.as_ref(), project)?;
+        let owner = read(self.owner.as_ref(), owner)?;
         Ok(Placement { home, org, project, owner })
     }
 }
 
 /// The id in a scope field; none where the type has no such field or the record leaves it empty.
-fn read<Id: FromStr<Err = IdError>>(
-    field: Option<&FieldDescriptor>,
-    record: Content<'_>,
-) -> Result<Option<Id>, PlacementError> {
-    let Some(field) = field else { return Ok(None) };
-    let Some(text) = record.text(field) else { return Ok(None) };
+fn read<Id: FromStr<Err = IdError>>(field: Option<&FieldDescriptor>, text: &str) -> Result<Option<Id>, PlacementError> {
+    let Some(field) = field.filter(|_| !text.is_empty()) else { return Ok(None) };
     text.parse().map(Some).map_err(|source| PlacementError::Malformed { field: field.name().to_owned(), source })
 }

@@ -20,6 +20,7 @@ use crate::{
     method::MethodRules,
     placement::{Placement, PlacementError, ScopeFields},
     plan::{Branch, Plan, TokenTest, TokenValue, Wanted, spans},
+    search::{Search, SearchError},
     validations,
 };
 use prost_reflect::{DescriptorPool, DynamicMessage, MessageDescriptor, Value};
@@ -239,6 +240,11 @@ impl RecordRules {
     /// Reads a list filter, typed against the record. An empty text is a filter that all pass.
     pub fn filter(&self, text: &str) -> Result<Filter, CelError> {
         Filter::read(text, &self.message, &self.pool, &self.filter_indexes)
+    }
+
+    /// Reads a text to search for.
+    pub fn search(&self, text: &str) -> Result<Search, SearchError> {
+        Search::read(text, &self.message, &self.filter_indexes)
     }
 
     /// Whether an index on this field may decide what a list walks: nobody who reads the record has it hidden from him.

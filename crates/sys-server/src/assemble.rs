@@ -9,7 +9,7 @@ use sys_account::{AccountModule, Mailer};
 use sys_core::{
     clock::Clock,
     countries::Countries,
-    gate::{Arrival, Front, HEALTH_PATH, Source, TurnedAway},
+    gate::{Ahead, Arrival, Front, HEALTH_PATH, Source, TurnedAway},
     module::Module,
     monitor::{Monitor, Settings},
     throttle::Rates,
@@ -114,7 +114,10 @@ impl Server {
         let mut monitor = monitor_over(store.clone(), settings, about, in_process, &config.modules).await?;
         tell_unserved(&store, &monitor).await?;
         if let Some(so_far) = monitor.unfinished_import().await? {
-            tracing::warn!("an import was cut off ({so_far}): stop the server and run `sys-server import` again");
+            tracing::warn!(
+                "an import was cut off ({so_far}): stop the server before anybody uses it, and run `sys-server import` again; \
+                 once people have worked here, that would bring back what they have deleted"
+            );
         }
         let mailer = match config.mailing {
             Mailing::DataDir => Mailer::outbox_directory(data_dir.outbox(), &config.mail_from)?,
@@ -235,6 +238,9 @@ async fn answer(
     if let Some(arrival) = request.extensions().get::<sys_edge::Arrival>().copied() {
         request.extensions_mut().insert(Arrival(arrival.0));
     }
+    if request.extensions().get::<sys_edge::Ahead>().is_some() {
+        request.extensions_mut().insert(Ahead);
+    }
     if request.extensions().get::<sys_edge::TurnedAway>().is_some() {
         request.extensions_mut().insert(TurnedAway);
     }
@@ -247,11 +253,9 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> anyhow::Result<T> + 
 }
 
 pub(crate) async fn open_store(data_dir: &DataDir, unsealer: Unsealer, cache_bytes: usize) -> anyhow::Result<Store> {
-    let (keys, data) = (data_dir.keys(), data_dir.store());
-    let entropy: Arc<dyn Entropy> = Arc::new(SystemEntropy::new());
     // First the data: its lock tells that no other server is here. Opening a file and stretching a passphrase take their time:
     // not on a thread that serves.
-    let path = data.clone();
+    let path = data_dir.store();
     let engine = blocking(move || {
         let options = RedbOptions { cache_bytes, ..RedbOptions::default() };
         RedbEngine::open(&path, options).map_err(|error| match error {
@@ -260,6 +264,13 @@ pub(crate) async fn open_store(data_dir: &DataDir, unsealer: Unsealer, cache_byt
         })
     })
     .await?;
+    store_over(engine, data_dir, unsealer).await
+}
+
+/// The store of a data directory that is locked, with its keys, which a first start makes.
+pub(crate) async fn store_over(engine: RedbEngine, data_dir: &DataDir, unsealer: Unsealer) -> anyhow::Result<Store> {
+    let (keys, data) = (data_dir.keys(), data_dir.store());
+    let entropy: Arc<dyn Entropy> = Arc::new(SystemEntropy::new());
     // New keys would open nothing of what is there, and stand where the right ones belong.
     let has_rows = has_rows(&engine).await?;
     if has_rows && !keys.exists() {
@@ -275,6 +286,20 @@ pub(crate) async fn open_store(data_dir: &DataDir, unsealer: Unsealer, cache_byt
         refuse_lost(data_dir, &keyring)?;
     }
     Ok(Store::open(AnyEngine::Redb(engine), keyring, entropy).await?)
+}
+
+/// The store of a data directory, for who works on it while no server does: its lock keeps servers away.
+pub(crate) async fn lock_store(data_dir: &DataDir, options: RedbOptions) -> anyhow::Result<RedbEngine> {
+    let (store, path) = (data_dir.store(), data_dir.path().display().to_string());
+    blocking(move || {
+        RedbEngine::open(&store, options).map_err(|error| match error {
+            EngineError::Locked { .. } => {
+                anyhow!("{path} is in use: stop the server that runs on it, then try again")
+            }
+            error => anyhow!(error).context(format!("the store of {path} cannot be read")),
+        })
+    })
+    .await
 }
 
 /// Whether anything was ever stored.

@@ -1,6 +1,6 @@
 //! `sys-server import`: its flags, how far it is, and what it says at the end.
 
-use crate::options::unsealer;
+use crate::key_flags::KeyFlags;
 use anyhow::{Context, anyhow};
 use clap::Args;
 use std::{
@@ -27,7 +27,8 @@ what depends on what:
     accounts=accounts.jsonl notes.v1.Note=notes.jsonl
 
 Lines of one org should stand together: a file in which they do not is several times slower. What is wrong is told with file \
-and line. An import that was cut off goes on when it is run again: records that are there already, just so, are passed over.";
+and line. An import that was cut off goes on when it is run again: records that are there already, just so, are passed over. What was deleted in between comes back: run it again \
+only until people use the server.";
 
 #[derive(Debug, Args)]
 #[command(after_help = LINES)]
@@ -36,13 +37,8 @@ pub(crate) struct ImportOptions {
     #[arg(long, value_name = "DIR")]
     data_dir: PathBuf,
 
-    /// Reads the passphrase of the master key from this file, without its last line break.
-    #[arg(long, value_name = "FILE", required_unless_present = "danger_key_file")]
-    passphrase_file: Option<PathBuf>,
-
-    /// DANGEROUS: keeps the key of the master key readable in this file. For demos and tests.
-    #[arg(long, value_name = "FILE", conflicts_with = "passphrase_file")]
-    danger_key_file: Option<PathBuf>,
+    #[command(flatten)]
+    key: KeyFlags,
 
     /// Loads the contract in this folder, as `run` does. May be given again.
     #[arg(long = "module", value_name = "DIR")]
@@ -80,7 +76,7 @@ pub(crate) async fn bring_in(options: ImportOptions) -> anyhow::Result<String> {
     let check_only = options.check;
     let target = Target {
         data_dir: options.data_dir,
-        unsealer: unsealer(options.passphrase_file, options.danger_key_file)?,
+        unsealer: options.key.unsealer()?,
         modules: options.modules,
         cache_bytes: usize::try_from(options.cache_mb)?.saturating_mul(1 << 20),
         check_only,

@@ -38,6 +38,26 @@ impl DataDir {
         Ok(Self(path.to_owned()))
     }
 
+    /// Opens one that a server has used. What is none is refused, so that none is made of it.
+    pub(crate) fn of_a_server(path: &Path) -> anyhow::Result<Self> {
+        Self::unchecked(path.to_owned()).require_files()?;
+        Self::open(path)
+    }
+
+    /// Refuses what is no data directory.
+    pub(crate) fn require_files(&self) -> anyhow::Result<()> {
+        let path = self.path();
+        if !path.is_dir() {
+            bail!("{} is no directory: name the data directory of a server", path.display());
+        }
+        for (file, what) in [(self.store(), "store"), (self.keys(), "key file")] {
+            if !file.try_exists().with_context(|| format!("{} cannot be looked at", file.display()))? {
+                bail!("{} has no {what}: put {} back, or name the right directory", path.display(), file.display());
+            }
+        }
+        Ok(())
+    }
+
     /// A directory as it is, whatever it is: for who looks whether it is one.
     pub(crate) fn unchecked(path: PathBuf) -> Self {
         Self(path)

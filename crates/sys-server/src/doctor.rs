@@ -11,19 +11,16 @@ pub use files::FileFinding;
 pub use output::{Output, render};
 
 use crate::{
-    assemble::{has_rows, refuse_lost},
+    assemble::{has_rows, lock_store, refuse_lost},
     data_dir::DataDir,
 };
-use anyhow::{Context, anyhow, bail};
+use anyhow::Context;
 use std::{path::Path, sync::Arc};
 use sys_keys::{Entropy, Keyring, SystemEntropy, Unsealer};
 use sys_store::{
     Store,
     check::{CheckOptions, Mode, Report, Seen},
-    engine::{
-        AnyEngine, EngineError,
-        redb::{RedbEngine, RedbOptions},
-    },
+    engine::{AnyEngine, redb::RedbOptions},
 };
 
 /// What was found out about a data directory.
@@ -58,16 +55,7 @@ pub async fn examine(
     let dir = DataDir::unchecked(data_dir.to_owned());
     let mut files = files::look(&dir)?;
     // The lock is taken first, so that nothing changes under what follows.
-    let store = dir.store();
-    let engine = tokio::task::spawn_blocking(move || {
-        RedbEngine::open(&store, RedbOptions { verify: true, ..RedbOptions::default() })
-    });
-    let engine = engine.await?.map_err(|error| match error {
-        EngineError::Locked { .. } => {
-            anyhow!("{} is in use: stop the server that runs on it, then try again", data_dir.display())
-        }
-        error => anyhow!(error).context(format!("the store of {} cannot be read", data_dir.display())),
-    })?;
+    let engine = lock_store(&dir, RedbOptions { verify: true, ..RedbOptions::default() }).await?;
     let entropy: Arc<dyn Entropy> = Arc::new(SystemEntropy::new());
     let (keys, for_keys) = (dir.keys(), entropy.clone());
     let keyring = tokio::task::spawn_blocking(move || {
@@ -84,18 +72,4 @@ pub async fn examine(
     let found = store.check(CheckOptions { mode, named }, progress).await?;
     let left = if repair { Some(store.check(CheckOptions { mode: Mode::Look, named }, progress).await?) } else { None };
     Ok(Diagnosis { files, sealers, found, left })
-}
-
-/// Refuses what is no data directory, so that none is made of it.
-fn check_is_data_dir(dir: &DataDir) -> anyhow::Result<()> {
-    let path = dir.path();
-    if !path.is_dir() {
-        bail!("{} is no directory: name the data directory of a server", path.display());
-    }
-    for (file, what) in [(dir.store(), "store"), (dir.keys(), "key file")] {
-        if !file.try_exists().with_context(|| format!("{} cannot be looked at", file.display()))? {
-            bail!("{} has no {what}: put {} back, or name the right directory", path.display(), file.display());
-        }
-    }
-    Ok(())
 }

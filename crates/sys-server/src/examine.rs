@@ -1,6 +1,6 @@
 //! `sys-server doctor`: its flags, how far it is, and what it ends with.
 
-use crate::options::unsealer;
+use crate::key_flags::KeyFlags;
 use clap::Args;
 use std::{
     io::{self, IsTerminal, Write},
@@ -22,13 +22,8 @@ pub(crate) struct Doctor {
     #[arg(long, value_name = "DIR")]
     data_dir: PathBuf,
 
-    /// Reads the passphrase of the master key from this file, without its last line break.
-    #[arg(long, value_name = "FILE", required_unless_present = "danger_key_file")]
-    passphrase_file: Option<PathBuf>,
-
-    /// DANGEROUS: the file in which the key of the master key lies readable.
-    #[arg(long, value_name = "FILE", conflicts_with = "passphrase_file")]
-    danger_key_file: Option<PathBuf>,
+    #[command(flatten)]
+    key: KeyFlags,
 
     /// Makes indexes agree with their records. Records are never written. May be cut off and run again.
     #[arg(long)]
@@ -63,8 +58,8 @@ async fn look(options: Doctor) -> anyhow::Result<ExitCode> {
             let _ = write!(stderr, "\rlooked at {} records, {} index rows ", seen.records, seen.index_rows);
         }
     };
-    let Doctor { data_dir, passphrase_file, danger_key_file, repair, named, output } = options;
-    let unsealer = unsealer(passphrase_file, danger_key_file)?;
+    let Doctor { data_dir, key, repair, named, output } = options;
+    let unsealer = key.unsealer()?;
     let examined = doctor::examine(&data_dir, unsealer, repair, named, &mut progress).await;
     if shows {
         let _ = write!(io::stderr(), "\r\x1b[K");

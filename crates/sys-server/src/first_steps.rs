@@ -31,8 +31,8 @@ pub(crate) async fn print(import: Option<&Path>, key_is_readable: bool, server: 
     let (url, sys) = (format!("http://{}", server.addr()), client());
     if let Some(token) = server.new_setup_token().await? {
         out.push_str(&format!(
-            "\nno superadmin yet; within 30 minutes, once, in another terminal:\n  {sys} setup --server {url} --token {} \
-             --email you@example.org\n",
+            "\nno superadmin yet; within 30 minutes, once, in another terminal:\n  {sys} setup --server {url} --email \
+             you@example.org\nit asks for this token: {}\n",
             token.as_str()
         ));
     }

@@ -14,7 +14,7 @@ use std::{
     path::PathBuf,
     sync::Arc,
 };
-use sys_account::bootstrap::{RECORDS_OF, accounts};
+use sys_account::bootstrap::{RECORDS_OF, accounts, orgs};
 use sys_core::{
     clock::Clock,
     import::{Brought, ImportError, Importing, Line, ROUND_BYTES, ROUND_LINES, Stored},
@@ -112,6 +112,11 @@ fn reader(monitor: &Monitor, what: &str) -> anyhow::Result<Reader> {
         let identity = monitor.identity().clone();
         return Ok(Box::new(move |line| accounts::read(&module, &identity, line)));
     }
+    if what == ORG {
+        let module = monitor.host().loaded(RECORDS_OF).context("the account module is not loaded")?;
+        let identity = monitor.identity().clone();
+        return Ok(Box::new(move |line| orgs::read(&module, &identity, line)));
+    }
     if what == ACCOUNT || what.starts_with(CORE_PACKAGE) {
         bail!("{what} is brought in as `{ACCOUNTS}=FILE`, with all that belongs to an account");
     }
@@ -168,8 +173,8 @@ async fn end(
         (true, _) => "nothing was stored".to_owned(),
         (false, 0) => format!("nothing of this file was stored: {wrong} and run the import again"),
         (false, lines) => format!(
-            "its first {lines} lines are stored, and the import is not complete: {wrong} and run it again; what is there \
-             already is passed over"
+            "its first {lines} lines are stored, and the import is not complete: {wrong} and run it again before a server is \
+             used on them; what is there already is passed over, and what was deleted meanwhile comes back"
         ),
     };
     Err(error.context(format!("{name}: {so_far}")))

@@ -10,6 +10,7 @@ pub mod doctor;
 pub mod import;
 mod metrics;
 pub mod modules;
+pub mod upkeep;
 
 pub use assemble::{Config, Mailing, Server};
 

@@ -4,8 +4,10 @@ mod bring_in;
 mod checks;
 mod examine;
 mod first_steps;
+mod key_flags;
 mod logs;
 mod manual;
+mod offline;
 mod options;
 mod private_memory;
 
@@ -44,6 +46,8 @@ fn main() -> ExitCode {
         },
         Command::Doctor(doctor) => return examine::examine(doctor),
         Command::Import(options) => wait_for(bring_in::bring_in(options)).and_then(print),
+        Command::EndSessions(options) => wait_for(offline::end_sessions(options)).and_then(print),
+        Command::ChangePassphrase(options) => wait_for(offline::change_passphrase(options)).and_then(print),
         Command::Config { command: ConfigCommand::Check { file } } => {
             checks::check(&file).and_then(|well| print(&well))
         }

@@ -1,31 +1,25 @@
 //! The command line, and what it means together with a configuration file: a flag wins, then the file, then the default.
 
-use crate::{bring_in::ImportOptions, examine::Doctor};
+use crate::{
+    bring_in::ImportOptions,
+    examine::Doctor,
+    key_flags::unsealer,
+    offline::{ChangePassphrase, EndSessions},
+};
 use anyhow::{Context, bail};
 use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
-use std::{
-    fs::{self, File},
-    io::Read,
-    net::SocketAddr,
-    num::NonZeroU32,
-    os::unix::fs::PermissionsExt,
-    path::{Path, PathBuf},
-    sync::Arc,
-    time::Duration,
-};
+use std::{fs, net::SocketAddr, num::NonZeroU32, path::PathBuf, sync::Arc, time::Duration};
 use sys_core::{
     clock::Clock,
     countries::Countries,
     throttle::{Rate, Rates},
 };
 use sys_edge::Limits;
-use sys_keys::{SecretBytes, Unsealer};
 use sys_server::{
     Config, Mailing,
     config_file::{self, ConfigFile, LogFilter, LogFormat, Loopback},
 };
-use zeroize::Zeroizing;
 
 /// What the server listens on where nobody says.
 const LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 8443);
@@ -33,8 +27,6 @@ const LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Ad
 const MAIL_FROM: &str = "sys@localhost";
 /// The largest table of countries that is read; the whole internet's has some 30 MB.
 const MAX_COUNTRIES_BYTES: u64 = 256 << 20;
-/// The longest passphrase. Whatever is longer was named by mistake.
-const MAX_PASSPHRASE_BYTES: usize = 4_096;
 /// Megabytes of the store's cache where nobody says.
 const CACHE_MB: u32 = 256;
 
@@ -64,6 +56,14 @@ pub(crate) enum Command {
 
     /// Brings many records into a data directory that no server uses, from files with one in each line.
     Import(ImportOptions),
+
+    /// Ends all sessions and makes all one-time tokens void, in a data directory that no server uses: after an older store was put
+    /// back, in which those stand as good that were ended since.
+    EndSessions(EndSessions),
+
+    /// Puts another passphrase in the place of what opens the master key, in a data directory that no server uses. Copies of the
+    /// key file from before still open by the old one.
+    ChangePassphrase(ChangePassphrase),
 
     /// Checks a configuration file, or prints the schema of one.
     Config {
@@ -279,34 +279,6 @@ fn countries(file: Option<PathBuf>) -> anyhow::Result<Arc<Countries>> {
     Ok(Arc::new(Countries::parse(&text).with_context(about)?))
 }
 
-pub(crate) fn unsealer(passphrase: Option<PathBuf>, danger: Option<PathBuf>) -> anyhow::Result<Unsealer> {
-    if let Some(file) = danger {
-        return Ok(Unsealer::DangerKeyFile(file));
-    }
-    let file = passphrase.context("nothing opens the master key: write `passphrase_file: FILE`")?;
-    Ok(Unsealer::Passphrase(passphrase_in(&file)?))
-}
-
-fn passphrase_in(file: &Path) -> anyhow::Result<SecretBytes> {
-    let about = || format!("{} cannot be read", file.display());
-    let opened = File::open(file).with_context(about)?;
-    let metadata = opened.metadata().with_context(about)?;
-    // A group may read it: that is how service managers hand out credentials.
-    if metadata.is_file() && metadata.permissions().mode() & 0o007 != 0 {
-        bail!("{0} is open to everybody on this machine: run `chmod 600 {0}`", file.display());
-    }
-    // Whole from the start, so that no copy is left behind where it grew.
-    let mut bytes = Zeroizing::new(Vec::with_capacity(MAX_PASSPHRASE_BYTES + 1));
-    opened.take(MAX_PASSPHRASE_BYTES as u64 + 1).read_to_end(&mut bytes).with_context(about)?;
-    if bytes.len() > MAX_PASSPHRASE_BYTES {
-        bail!("{} has more than {MAX_PASSPHRASE_BYTES} bytes: it is no file with a passphrase", file.display());
-    }
-    if bytes.ends_with(b"\n") {
-        bytes.pop();
-    }
-    Ok(SecretBytes::from(bytes.to_vec()))
-}
-
 fn limits(file: &config_file::Limits) -> Limits {
     let of = Limits::default();
     let many = |many: Option<NonZeroU32>, of| many.and_then(|many| usize::try_from(many.get()).ok()).unwrap_or(of);
@@ -342,6 +314,7 @@ mod tests {
     use super::*;
     use clap::CommandFactory;
     use std::{os::unix::fs::PermissionsExt, path::Path};
+    use sys_keys::Unsealer;
 
     /// The settings of a command line and the text of a file.
     fn settings(line: &str, yaml: &str) -> anyhow::Result<Settings> {

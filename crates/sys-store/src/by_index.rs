@@ -11,12 +11,13 @@ use crate::{
     cursor::Candidate,
     engine::{EngineError, KeyRange, MAX_RANGE_ROWS, Order, key_after},
     key::{TableSpace, join, uuid_of},
-    list::{Query, Walked},
+    list::Query,
     open::Open,
     ordered::of_value,
     page::Position,
     refused::Refused,
     table::{Table, TableIndex},
+    walked::Walked,
 };
 use bytes::Bytes;
 use std::ops::Bound;
@@ -61,7 +62,7 @@ impl Confined<'_> {
                 Order::Desc => rest.end = rest.end.min(key),
             }
         }
-        let (mut views, mut last) = (Vec::new(), None);
+        let mut page = Walked::of(query.page_size);
         let mut batch = FIRST_BATCH;
         while !rest.is_empty() {
             let rows = self.open.rows_in(rest.clone(), walk.order, batch).await?;
@@ -76,11 +77,12 @@ impl Confined<'_> {
                     continue;
                 }
                 let Some(view) = self.judge(query, Candidate { uuid, stored: None }).await? else { continue };
-                views.push(view);
-                let value = key.get(prefix.len()..key.len().saturating_sub(16)).unwrap_or_default().to_vec();
-                last = Some(Position { uuid, values: vec![value] });
-                if views.len() == query.page_size {
-                    return Ok((views, last));
+                page.take(view, || {
+                    let value = key.get(prefix.len()..key.len().saturating_sub(16)).unwrap_or_default();
+                    Position { uuid, values: vec![value.to_vec()] }
+                });
+                if page.is_full() {
+                    return Ok(page);
                 }
             }
             if is_end {
@@ -90,7 +92,7 @@ impl Confined<'_> {
             // Reads do not wait, so that a long walk would never let the deadline of its call act.
             tokio::task::yield_now().await;
         }
-        Ok((views, last))
+        Ok(page)
     }
 }
 

@@ -68,12 +68,12 @@ pub(crate) struct Ground<'a> {
 }
 
 impl Ground<'_> {
-    /// What a plan proposes, thinned out by the tests of a filter. `listed` are ids that hold each record which passes the
+    /// What a plan proposes, thinned out by what the caller asks for. `listed` are ids that hold each record which passes the
     /// filter; they drive only where [`Plan::covers_all`].
-    pub(crate) fn candidates(&self, plan: &Plan, filter: &[TokenTest], listed: Option<Vec<Uuid>>) -> Candidates {
-        let mut branches: Vec<Walk> = plan.branches.iter().map(|branch| self.walk(branch, filter)).collect();
+    pub(crate) fn candidates(&self, plan: &Plan, asked: Vec<Probe>, listed: Option<Vec<Uuid>>) -> Candidates {
+        let mut branches: Vec<Walk> = plan.branches.iter().map(|branch| self.walk(branch, &asked)).collect();
         if let Some(listed) = listed.filter(|_| plan.covers_all()) {
-            let probes = filter.iter().filter_map(|test| self.prefixes(test)).collect();
+            let probes = asked;
             branches = vec![Walk { drivers: vec![Driver::Listed(listed, self.order)], probes, state: State::NotBegun }];
         }
         Candidates { branches, order: self.order }
@@ -90,14 +90,14 @@ impl Ground<'_> {
         Candidates { branches, order: self.order }
     }
 
-    fn walk(&self, branch: &Branch, filter: &[TokenTest]) -> Walk {
+    fn walk(&self, branch: &Branch, asked: &[Probe]) -> Walk {
         let of_rule: Vec<Probe> = branch.tokens.iter().filter_map(|test| self.prefixes(test)).collect();
-        let of_filter: Vec<Probe> = filter.iter().filter_map(|test| self.prefixes(test)).collect();
+        let asked = asked.to_vec();
         let (drivers, probes) = match self.span(branch.span) {
-            Some(span) => (vec![span], [of_rule, of_filter].concat()),
-            None if !of_rule.is_empty() => (self.all_of(of_rule), of_filter),
-            None if branch.covers_span && !of_filter.is_empty() => (self.all_of(of_filter), Vec::new()),
-            None => (vec![self.whole()], of_filter),
+            Some(span) => (vec![span], [of_rule, asked].concat()),
+            None if !of_rule.is_empty() => (self.all_of(of_rule), asked),
+            None if branch.covers_span && !asked.is_empty() => (self.all_of(asked), Vec::new()),
+            None => (vec![self.whole()], asked),
         };
         Walk { drivers, probes, state: State::NotBegun }
     }
@@ -139,6 +139,12 @@ impl Ground<'_> {
             }
         }
         (prefixes.len() <= MAX_RANGES_PER_TEST).then_some(prefixes)
+    }
+
+    /// The same where one of several tests is enough.
+    pub(crate) fn any_prefixes(&self, tests: &[TokenTest]) -> Option<Probe> {
+        let of_each = tests.iter().map(|test| self.prefixes(test)).collect::<Option<Vec<Probe>>>()?;
+        Some(of_each.concat())
     }
 }
 

@@ -250,12 +250,13 @@ pub(crate) fn home_of(home: Home, org: OrgTag) -> OrgTag {
 const fn kind_number(kind: Index) -> u32 {
     match kind {
         Index::Equal => 1,
-        Index::Search => 2,
+        Index::Search { whole: false } => 2,
         Index::Unique { within: Within::System } => 3,
         Index::Unique { within: Within::Org } => 4,
         Index::Unique { within: Within::Project } => 5,
         Index::Unique { within: Within::Owner } => 6,
         Index::Ordered => 7,
+        Index::Search { whole: true } => 8,
     }
 }
 
@@ -263,12 +264,13 @@ const fn kind_number(kind: Index) -> u32 {
 pub(crate) const fn kind_of(number: u32) -> Option<Index> {
     Some(match number {
         1 => Index::Equal,
-        2 => Index::Search,
+        2 => Index::Search { whole: false },
         3 => Index::Unique { within: Within::System },
         4 => Index::Unique { within: Within::Org },
         5 => Index::Unique { within: Within::Project },
         6 => Index::Unique { within: Within::Owner },
         7 => Index::Ordered,
+        8 => Index::Search { whole: true },
         _ => return None,
     })
 }

@@ -13,11 +13,15 @@ use bytes::Bytes;
 use std::collections::VecDeque;
 use uuid::Uuid;
 
-/// Rows of the first read of a range, and of each after a leap.
-const FIRST_BATCH: usize = 16;
-/// Most rows of one read. Each batch is twice the last, so that a long walk takes few reads and a short one reads little
-/// that nobody wants.
+/// Index rows of the first read of a range: a page of usual length, where all of it is visible.
+const FIRST_BATCH: usize = 64;
+/// Records of the first read of a range, and rows of each first read after a leap.
+const SMALL_BATCH: usize = 16;
+/// Most index rows of one read. Each batch is twice the last, so that a long walk takes few reads and a short one reads
+/// little that nobody wants.
 const MAX_BATCH: usize = 512;
+/// Most records of one read: each of them may be as long as a record may be.
+const MAX_RECORD_BATCH: usize = 64;
 
 /// An id that a stream gives.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -76,7 +80,7 @@ impl Cursor {
 
     /// Over the records of a table.
     pub(crate) fn over_records(prefix: Bytes, order: Order) -> Self {
-        Self { holds_records: true, ..Self::over_rows(prefix, order) }
+        Self { holds_records: true, batch: SMALL_BATCH, ..Self::over_rows(prefix, order) }
     }
 
     /// The first id at `from` or behind it. Places must not go back from one seek to the next.
@@ -88,7 +92,7 @@ impl Cursor {
             && let Some(unread) = self.unread
         {
             let leap = is_before(self.order, unread, from) && unread != beginning(self.order);
-            self.batch = if leap { FIRST_BATCH } else { self.batch };
+            self.batch = if leap { SMALL_BATCH } else { self.batch };
             self.read(open, if is_before(self.order, unread, from) { from } else { unread }).await?;
         }
         Ok(self.ahead.front())
@@ -109,7 +113,7 @@ impl Cursor {
             Some(last) if !is_end => behind(self.order, last.uuid),
             _ => None,
         };
-        self.batch = (self.batch * 2).min(MAX_BATCH);
+        self.batch = (self.batch * 2).min(if self.holds_records { MAX_RECORD_BATCH } else { MAX_BATCH });
         Ok(())
     }
 }

@@ -1,21 +1,28 @@
 //! Doors for the fuzz targets (`crates/sys-fuzz`) to what is private here: bytes in, bytes out.
 
 use crate::{
+    Change, ListRequest, Refused, Table,
     catalog::{ModuleRow, kind_of},
+    engine::Order,
     header::{Header, Place, Purpose},
     key::{self, KeyPart},
+    list,
     note::{NOTE_WITHOUT_TIME_BYTES, Note},
     page::{self, Binding, Position},
     sealed, shape,
+    sort::Sort,
     watch::Point,
 };
 use bytes::Bytes;
 use prost::Message;
+use prost_reflect::DynamicMessage;
+use std::sync::Arc;
 use sys_contract::{
     id::{AccountId, OrgTag, ProjectId},
-    model::Contract,
+    model::{Contract, Record},
 };
 use sys_keys::{Entropy, SpaceKeys};
+use sys_policy::{Caller, FieldSet, RecordRules};
 
 /// A stored value's header and ciphertext, taken apart and put together again.
 pub fn header(bytes: &[u8]) -> Option<Vec<u8>> {
@@ -130,10 +137,49 @@ pub fn note(bytes: &[u8]) -> Option<Vec<u8>> {
     Note::from_bytes(&bytes).filter(|_| bytes.len() > NOTE_WITHOUT_TIME_BYTES).map(|note| note.to_bytes().to_vec())
 }
 
+/// A table without indexes, as a contract gives it.
+pub fn table(record: Record, rules: Arc<RecordRules>) -> Table {
+    Table::new(("mod-fuzz", 1), 1, record, rules, Vec::new(), (Bytes::new(), Default::default()))
+}
+
+/// A list request as it is understood.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Asked {
+    /// The org, the global tablespace where none is named.
+    pub home: OrgTag,
+    /// Most records of a page.
+    pub page_size: usize,
+    /// The fields of the order, and whether the greatest come first.
+    pub order: Vec<(String, bool)>,
+}
+
+/// Reads a list request, as it comes from a caller.
+pub fn asked(table: &Table, request: &ListRequest) -> Result<Asked, Refused> {
+    let caller = Caller::anonymous();
+    let query = list::Query::parse(table, &caller, request)?;
+    let order = match query.sort() {
+        Sort::ById(order) => vec![("id".to_owned(), *order == Order::Desc)],
+        Sort::ByFields(fields) => {
+            fields.iter().map(|(field, order)| (field.name().to_owned(), *order == Order::Desc)).collect()
+        }
+    };
+    Ok(Asked { home: query.home(), page_size: query.page_size, order })
+}
+
+/// A stored record with an update made to it, if its caller may.
+pub fn updated(
+    table: &Table,
+    stored: &DynamicMessage,
+    (mask, new): (&[String], DynamicMessage),
+    (hidden, unwritable): (&FieldSet, &FieldSet),
+) -> Result<DynamicMessage, Refused> {
+    Change::parse(table, mask, new)?.merge(table, stored, hidden, unwritable)
+}
+
 impl<'a> Query<'a> {
     fn binding(&self) -> Binding<'a> {
         let Self { account, org, project, filter, order_by } = *self;
-        Binding { account, org, project, filter, order_by }
+        Binding { account, org, project, filter, search: "", order_by }
     }
 }
 

@@ -38,7 +38,16 @@ pub struct Incoming {
 impl Incoming {
     /// Checks a record on its own. Its etag is dropped.
     pub fn new(table: &Arc<Table>, id: RecordId, message: DynamicMessage) -> Result<Self, Refused> {
-        Ok(Self { table: table.clone(), draft: Draft::of(table, id, message)? })
+        let draft = Draft::of(table, id, message).map_err(|refused| match refused {
+            // Elsewhere a fault of ours; here whoever brings a record brings its id, too.
+            Refused::Store(StoreError::Scope { .. }) => Refused::Invalid {
+                field: table.record.id.name().to_owned(),
+                what: "it is an id of another org than the record's: the ids of an org's records begin alike"
+                    .to_owned(),
+            },
+            refused => refused,
+        })?;
+        Ok(Self { table: table.clone(), draft })
     }
 
     /// Its id.

@@ -63,12 +63,14 @@ pub(crate) struct TableSpace {
 impl TableSpace {
     /// The key of a record.
     pub(crate) fn record(&self, uuid: Uuid) -> Bytes {
-        join(self.records(), uuid.as_bytes())
+        let mut key = self.head(Kind::Record, UUID_BYTES);
+        key.extend_from_slice(uuid.as_bytes());
+        key.into()
     }
 
     /// What the keys of all records begin with.
     pub(crate) fn records(&self) -> Bytes {
-        self.head(Kind::Record, UUID_BYTES).into()
+        self.head(Kind::Record, 0).into()
     }
 
     /// What the keys of an index begin with.
@@ -80,7 +82,7 @@ impl TableSpace {
 
     /// What the keys of all records with a token begin with; a record's UUID follows.
     pub(crate) fn token(&self, index: u16, generation: Generation, token: &[u8; TOKEN_BYTES]) -> Bytes {
-        let mut key = self.head(Kind::Token, 2 + 4 + TOKEN_BYTES + UUID_BYTES);
+        let mut key = self.head(Kind::Token, 2 + 4 + TOKEN_BYTES);
         key.extend_from_slice(&index.to_be_bytes());
         key.extend_from_slice(&generation.0.to_be_bytes());
         key.extend_from_slice(token);
@@ -96,7 +98,7 @@ impl TableSpace {
 
     /// What the keys of all records of a scope begin with; a record's UUID follows.
     pub(crate) fn scope(&self, kind: ScopeKind, generation: Generation, scope: &[u8; UUID_BYTES]) -> Bytes {
-        let mut key = self.head(Kind::Scope, 1 + 4 + 2 * UUID_BYTES);
+        let mut key = self.head(Kind::Scope, 1 + 4 + UUID_BYTES);
         key.push(kind as u8);
         key.extend_from_slice(&generation.0.to_be_bytes());
         key.extend_from_slice(scope);
@@ -129,7 +131,7 @@ impl TableSpace {
 
     /// What the keys of a log's entries begin with; the number follows.
     pub(crate) fn log(&self, name: &[u8]) -> Bytes {
-        let mut key = self.head(Kind::Log, name.len() + 8);
+        let mut key = self.head(Kind::Log, name.len());
         key.extend_from_slice(name);
         key.into()
     }
@@ -141,6 +143,7 @@ impl TableSpace {
         key.into()
     }
 
+    /// The head of a key, with room for just so much behind it: a buffer that is full becomes [`Bytes`] as it is.
     fn head(&self, kind: Kind, rest_bytes: usize) -> Vec<u8> {
         let mut key = Vec::with_capacity(HEAD_BYTES + rest_bytes);
         key.extend_from_slice(self.space.org.as_bytes());

@@ -49,6 +49,7 @@ mod system;
 mod table;
 mod unruled;
 mod view;
+mod walked;
 mod watch;
 
 pub use catalog::CatalogError;
@@ -67,4 +68,5 @@ pub use system::{LogKind, MAX_ROW_NAME_BYTES, NamedRow, RowState, SystemKind};
 pub use table::{Table, Tables};
 pub use unruled::{Find, Unruled};
 pub use view::View;
-pub use watch::{Batch, MAX_WATCHED, WATCH_BEAT_S, Watch, WatchEvent, WatchRequest};
+pub use walked::MAX_PAGE_BYTES;
+pub use watch::{Batch, MAX_WATCHED, Moment, WATCH_BEAT_S, Watch, WatchEvent, WatchRequest};

@@ -6,7 +6,7 @@
 
 use crate::{
     by_index::{IndexWalk, ids_within, index_of},
-    candidates::{Candidates, Ground},
+    candidates::{Candidates, Ground, Probe},
     confined::Confined,
     cursor::{Candidate, beginning, behind},
     engine::Order,
@@ -17,15 +17,16 @@ use crate::{
     sort::{Sort, SortKey},
     table::Table,
     view::View,
+    walked::{MAX_PAGE_BYTES, Walked, size_bytes},
 };
 use prost_reflect::FieldDescriptor;
 use std::{collections::BTreeMap, sync::Arc};
 use sys_contract::{
-    id::{IdError, OrgId, OrgTag, ProjectId},
+    id::{AccountId, IdError, OrgId, OrgTag, ProjectId},
     model::{Home, Verb},
 };
 use sys_keys::SpaceKeys;
-use sys_policy::{Caller, Filter, Plan};
+use sys_policy::{Caller, Filter, Plan, Search};
 
 /// Records of a page where the request does not say.
 const DEFAULT_PAGE_SIZE: usize = 50;
@@ -47,6 +48,8 @@ pub struct ListRequest {
     pub project_id: String,
     /// A condition in the CEL subset.
     pub filter: String,
+    /// Words, each of which begins a word in a field with a SEARCH index; empty for all records.
+    pub search: String,
     /// Up to three fields; by default `id`.
     pub order_by: String,
     /// 0 for 50; at most 1,000.
@@ -60,17 +63,16 @@ pub struct ListRequest {
 pub struct Page {
     /// What the caller sees.
     pub views: Vec<View>,
-    /// Where it goes on; empty at the end. A page that is full always has one, and the next may then be empty.
+    /// Where it goes on; empty at the end. A page that is full always has one, and the next may then be empty. It is full, too,
+    /// where the next record would bring it above [`MAX_PAGE_BYTES`].
     pub next_page_token: String,
 }
-
-/// The records of a page, and where the last of them stands.
-pub(crate) type Walked = (Vec<View>, Option<Position>);
 
 /// A list request that can be served.
 pub(crate) struct Query<'a> {
     binding: Binding<'a>,
-    filter: Option<Filter>,
+    filter: Option<Arc<Filter>>,
+    search: Option<Search>,
     sort: Sort,
     pub(crate) page_size: usize,
     /// What is walked must hold each record that may come to match in time, not those alone that match now.
@@ -78,39 +80,88 @@ pub(crate) struct Query<'a> {
 }
 
 impl<'a> Query<'a> {
-    fn parse(table: &Table, caller: &Caller, request: &'a ListRequest) -> Result<Self, Refused> {
+    pub(crate) fn parse(table: &Table, caller: &Caller, request: &'a ListRequest) -> Result<Self, Refused> {
         let org = parse_org(table, &request.org_id)?;
         let project = parse_project(table, &request.project_id)?;
         let filter = match request.filter.trim() {
             "" => None,
-            text => Some(table.rules.filter(text).map_err(|error| Refused::invalid("filter", error.to_string()))?),
+            text => {
+                let filter = table.rules.filter(text).map_err(|error| Refused::invalid("filter", error.to_string()))?;
+                Some(Arc::new(filter))
+            }
+        };
+        let search = match request.search.as_str() {
+            "" => None,
+            // The methods that search call it `query`.
+            text => Some(table.rules.search(text).map_err(|error| Refused::invalid("query", error.to_string()))?),
         };
         let page_size = match usize::try_from(request.page_size) {
             Ok(0) => DEFAULT_PAGE_SIZE,
             Ok(size) if size <= MAX_PAGE_SIZE => size,
             _ => return Err(Refused::invalid("page_size", format!("it is from 0 to {MAX_PAGE_SIZE}"))),
         };
-        let (filter_text, order_by) = (request.filter.as_str(), request.order_by.as_str());
-        let binding = Binding { account: caller.account(), org, project, filter: filter_text, order_by };
-        Ok(Self { binding, filter, sort: Sort::parse(table, order_by)?, page_size, lasting: false })
-    }
-
-    /// For those who keep the answer.
-    pub(crate) fn parse_lasting(table: &Table, caller: &Caller, request: &'a ListRequest) -> Result<Self, Refused> {
-        Ok(Self { lasting: true, ..Self::parse(table, caller, request)? })
+        let order_by = request.order_by.as_str();
+        let (filter_text, searched) = (request.filter.as_str(), request.search.as_str());
+        let account = caller.account();
+        let binding = Binding { account, org, project, filter: filter_text, search: searched, order_by };
+        Ok(Self { binding, filter, search, sort: Sort::parse(table, order_by)?, page_size, lasting: false })
     }
 
     pub(crate) fn binding(&self) -> &Binding<'a> {
         &self.binding
     }
 
+    pub(crate) fn sort(&self) -> &Sort {
+        &self.sort
+    }
+
     pub(crate) fn filter(&self) -> Option<&Filter> {
-        self.filter.as_ref()
+        self.filter.as_deref()
+    }
+
+    /// What the filter and the search say of indexes: a record that belongs to the answer has a row under one of each.
+    fn probes(&self, ground: &Ground<'_>) -> Vec<Probe> {
+        let of_filter = self.filter().map(Filter::token_tests).unwrap_or_default();
+        let of_search = self.search.as_ref().map(Search::token_tests).unwrap_or_default();
+        let of_filter = of_filter.iter().filter_map(|test| ground.prefixes(test));
+        of_filter.chain(of_search.iter().filter_map(|any| ground.any_prefixes(any))).collect()
     }
 
     /// The tablespace in which the records are.
     pub(crate) fn home(&self) -> OrgTag {
         self.binding.org.unwrap_or(OrgTag::GLOBAL)
+    }
+}
+
+/// A query that is asked again and again, by those who keep the answer: it is parsed once.
+#[derive(Debug)]
+pub(crate) struct Lasting {
+    request: ListRequest,
+    account: Option<AccountId>,
+    org: Option<OrgTag>,
+    project: Option<ProjectId>,
+    filter: Option<Arc<Filter>>,
+}
+
+impl Lasting {
+    /// Of the request, order and page do not matter.
+    pub(crate) fn parse(table: &Table, caller: &Caller, request: ListRequest) -> Result<Self, Refused> {
+        let Query { binding: Binding { account, org, project, .. }, filter, .. } =
+            Query::parse(table, caller, &request)?;
+        Ok(Self { account, org, project, filter, request })
+    }
+
+    /// Whose it is.
+    pub(crate) fn account(&self) -> Option<AccountId> {
+        self.account
+    }
+
+    pub(crate) fn query(&self) -> Query<'_> {
+        let ListRequest { filter, search, order_by, .. } = &self.request;
+        let (account, org, project) = (self.account, self.org, self.project);
+        let binding = Binding { account, org, project, filter, search, order_by };
+        let (sort, page_size) = (Sort::ById(Order::Asc), DEFAULT_PAGE_SIZE);
+        Query { binding, filter: self.filter.clone(), search: None, sort, page_size, lasting: true }
     }
 }
 
@@ -155,17 +206,17 @@ impl Confined<'_> {
             Some(token) => Some(page::open(&keys, place, &query.binding, token)?),
             None => None,
         };
-        let (views, last) = match &query.sort {
+        let page = match &query.sort {
             Sort::ById(order) => {
                 let candidates = self.candidates(&query, &keys, *order).await?;
                 self.page_by_id(&query, candidates, *order, after).await?
             }
             Sort::ByFields(fields) => self.page_in_order(&query, &keys, fields, after).await?,
         };
-        let last = last.filter(|_| views.len() == query.page_size);
+        let (mut views, last) = page.into_parts();
         let entropy = self.open.store.entropy().clone();
         let seal = |last| page::seal(&keys, place, &query.binding, &last, entropy.as_ref());
-        let views = self.with_etags(views, &keys);
+        views.iter_mut().for_each(|view| view.set_etag(self.table, &keys));
         Ok(Page { views, next_page_token: last.map(seal).unwrap_or_default() })
     }
 
@@ -221,15 +272,15 @@ impl Confined<'_> {
         let (plan, at) = (self.plan(query), self.table.at(query.home()));
         let mut listed = None;
         let is_fit = |filter: &&Filter| plan.covers_all() && !(query.lasting && filter.names_now());
-        if let Some(filter) = query.filter.as_ref().filter(is_fit) {
+        if let Some(filter) = query.filter().filter(is_fit) {
             for range in filter.range_tests(self.open.now()) {
                 if listed.is_none() {
                     listed = ids_within(self.open, self.table, at, &range).await?;
                 }
             }
         }
-        let tests = query.filter.as_ref().map(Filter::token_tests).unwrap_or_default();
-        Ok(Ground { table: self.table, at, keys, order }.candidates(&plan, &tests, listed))
+        let ground = Ground { table: self.table, at, keys, order };
+        Ok(ground.candidates(&plan, query.probes(&ground), listed))
     }
 
     /// The index that may be walked instead of putting all records in order: where it keeps just this order, and the caller
@@ -246,13 +297,9 @@ impl Confined<'_> {
             return None;
         }
         let ground = Ground { table: self.table, at: self.table.at(query.home()), keys, order: *order };
-        let (ranges, tests) = match &query.filter {
-            Some(filter) => (filter.range_tests(self.open.now()), filter.token_tests()),
-            None => (Vec::new(), Vec::new()),
-        };
+        let ranges = query.filter.as_ref().map(|filter| filter.range_tests(self.open.now())).unwrap_or_default();
         let range = ranges.into_iter().find(|range| range.field == field.number());
-        let probes = tests.iter().filter_map(|test| ground.prefixes(test)).collect();
-        Some(IndexWalk { index: index.clone(), order: *order, range, probes })
+        Some(IndexWalk { index: index.clone(), order: *order, range, probes: query.probes(&ground) })
     }
 
     /// A page in the order of fields: out of an index that keeps it, or put in order in memory. Both give the same, and one
@@ -290,22 +337,20 @@ impl Confined<'_> {
         order: Order,
         after: Option<Position>,
     ) -> Result<Walked, Refused> {
-        let mut views = Vec::new();
-        let mut last = None;
+        let mut page = Walked::of(query.page_size);
         let mut from = match after {
             Some(after) => behind(order, after.uuid),
             None => Some(beginning(order)),
         };
-        while let Some(place) = from.filter(|_| views.len() < query.page_size) {
+        while let Some(place) = from.filter(|_| !page.is_full()) {
             let Some(candidate) = candidates.seek(self.open, place).await? else { break };
             let uuid = candidate.uuid;
             from = behind(order, uuid);
             if let Some(view) = self.judge(query, candidate).await? {
-                views.push(view);
-                last = Some(Position { uuid, values: Vec::new() });
+                page.take(view, || Position { uuid, values: Vec::new() });
             }
         }
-        Ok((views, last))
+        Ok(page)
     }
 
     /// Walks through everything and keeps the first page of what comes behind the last one. None if that is more than may be
@@ -318,7 +363,9 @@ impl Confined<'_> {
         after: Option<Position>,
     ) -> Result<Option<Walked>, Refused> {
         let after = after.map(|after| SortKey::from_parts(fields, after.values, after.uuid));
-        let mut first: BTreeMap<SortKey, View> = BTreeMap::new();
+        let (mut first, mut bytes): (BTreeMap<SortKey, View>, usize) = (BTreeMap::new(), 0);
+        // The first of those that are known not to be on the page: what comes behind it is not either.
+        let mut beyond: Option<SortKey> = None;
         let mut visible = 0_usize;
         let mut from = Some(beginning(Order::Asc));
         while let Some(place) = from {
@@ -330,17 +377,24 @@ impl Confined<'_> {
                 return Ok(None);
             }
             let key = SortKey::of(fields, &view);
-            if after.as_ref().is_none_or(|after| key > *after) {
-                first.insert(key, view);
+            let is_before = after.as_ref().is_some_and(|after| key <= *after);
+            if is_before || beyond.as_ref().is_some_and(|beyond| key >= *beyond) {
+                continue;
             }
-            if first.len() > query.page_size {
-                first.pop_last();
+            bytes += size_bytes(&view);
+            first.insert(key, view);
+            while first.len() > query.page_size || bytes > MAX_PAGE_BYTES && first.len() > 1 {
+                let Some((key, view)) = first.pop_last() else { break };
+                bytes -= size_bytes(&view);
+                beyond = Some(key);
             }
         }
-        let last = first
-            .last_key_value()
-            .map(|(key, _)| Position { uuid: key.uuid(), values: key.bytes().map(<[u8]>::to_vec).collect() });
-        Ok(Some((first.into_values().collect(), last)))
+        let mut page = Walked::of(if beyond.is_some() { first.len() } else { query.page_size });
+        for (key, view) in first {
+            let values = key.bytes().map(<[u8]>::to_vec).collect();
+            page.take(view, || Position { uuid: key.uuid(), values });
+        }
+        Ok(Some(page))
     }
 
     /// What the caller sees of a candidate, if it belongs to the answer.
@@ -374,11 +428,8 @@ impl Confined<'_> {
         let hidden = self.hidden(&stored);
         let view = View::redacted(self.table, stored, &hidden);
         let matches = |filter: &Filter| filter.matches(view.content(), &hidden, self.open.now());
-        query.filter.as_ref().is_none_or(matches).then_some(view)
-    }
-
-    fn with_etags(&self, views: Vec<View>, keys: &Arc<SpaceKeys>) -> Vec<View> {
-        views.into_iter().map(|view| view.with_etag(self.table, keys)).collect()
+        let is_found = |search: &Search| search.matches(view.content());
+        (query.filter().is_none_or(matches) && query.search.as_ref().is_none_or(is_found)).then_some(view)
     }
 }
 

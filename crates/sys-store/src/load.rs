@@ -7,7 +7,8 @@
 use crate::{
     build,
     catalog::{IndexState, ModuleRow, TableRow, next_number},
-    engine::CommitError,
+    engine::{CommitError, KeyRange, Order},
+    key::{of_space, system_space},
     open::Open,
     refused::{LoadError, StoreError},
     shape::Kept,
@@ -17,7 +18,7 @@ use crate::{
 };
 use bytes::Bytes;
 use prost::Message;
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 use sys_contract::model::{Contract, Record};
 use sys_keys::{TOKEN_BYTES, length_prefixed};
 use sys_policy::{Now, Rules};
@@ -155,12 +156,32 @@ impl Open {
         Ok(Some((sealed, row)))
     }
 
+    /// The numbers that have keys and no module: those of a data file that was put back from before the module came. They are not
+    /// given again, since the keys are another's. Fails where there are rows under one: then a module's row was lost, and the
+    /// module is not to begin anew beside its own records.
+    async fn orphaned_numbers(&mut self, given: &[u32]) -> Result<BTreeSet<u32>, StoreError> {
+        let mut orphaned = BTreeSet::new();
+        for space in self.store.keyring().spaces() {
+            let number = u32::from(space.module);
+            if space == system_space() || given.contains(&number) {
+                continue;
+            }
+            if !self.rows_in(KeyRange::prefix(&of_space(space)), Order::Asc, 1).await?.is_empty() {
+                let what = format!("there are rows of a module {number}, and none that names it: restore a backup");
+                return Err(StoreError::Catalog { what });
+            }
+            orphaned.insert(number);
+        }
+        Ok(orphaned)
+    }
+
     async fn next_module_number(&mut self, contract: &Contract) -> Result<u16, LoadError> {
         let mut given = Vec::new();
         for (_, row) in self.rows(SystemKind::Catalog, MODULE_PREFIX, None, MAX_MODULES).await? {
             let row = ModuleRow::decode(row.as_slice());
             given.push(row.map_err(|error| StoreError::Catalog { what: error.to_string() })?.number);
         }
+        given.extend(self.orphaned_numbers(&given).await?);
         let exhausted = || crate::catalog::CatalogError::NumbersExhausted { module: contract.module.clone() };
         let next = next_number(given.into_iter()).ok_or_else(exhausted)?;
         Ok(number(next)?)

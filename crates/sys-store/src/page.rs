@@ -1,7 +1,7 @@
 //! Page tokens: where a list goes on, sealed for one caller and one query.
 //!
 //! What is sealed names a record and the values that it was ordered by; so a token is opaque, and opens only together with
-//! the caller, org, project, filter and order that it was made for. It goes on behind that place even if the record
+//! the caller, org, project, filter, search and order that it was made for. It goes on behind that place even if the record
 //! there is gone.
 
 use crate::{
@@ -34,6 +34,7 @@ pub(crate) struct Binding<'a> {
     pub(crate) org: Option<OrgTag>,
     pub(crate) project: Option<ProjectId>,
     pub(crate) filter: &'a str,
+    pub(crate) search: &'a str,
     pub(crate) order_by: &'a str,
 }
 
@@ -45,6 +46,7 @@ impl Binding<'_> {
             self.project.map(|id| id.to_string()).unwrap_or_default().as_bytes(),
             self.filter.as_bytes(),
             self.order_by.as_bytes(),
+            self.search.as_bytes(),
         ])
     }
 }

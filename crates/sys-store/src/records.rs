@@ -90,22 +90,27 @@ impl Open {
         if !table.may_hold(id) {
             return Ok(None);
         }
-        match self.value(&table.at(id.org).record(id.uuid)).await? {
-            Some(sealed) => self.open_record(table, id, sealed).map(Some),
+        let key = table.at(id.org).record(id.uuid);
+        match self.value(&key).await? {
+            Some(sealed) => self.open_record_at(&key, table, id, sealed).map(Some),
             None => Ok(None),
         }
     }
 
     /// Opens the sealed bytes of a record.
     pub(crate) fn open_record(&mut self, table: &Table, id: RecordId, sealed: Bytes) -> Result<Stored, StoreError> {
+        self.open_record_at(&table.at(id.org).record(id.uuid), table, id, sealed)
+    }
+
+    /// The same for who has the record's key at hand.
+    fn open_record_at(&mut self, key: &[u8], table: &Table, id: RecordId, sealed: Bytes) -> Result<Stored, StoreError> {
         let failed = |cause| StoreError::Sealed { table: table.record.table.clone(), cause };
-        let at = table.at(id.org);
-        let key = at.record(id.uuid);
-        let keys = self.keys(at.space)?.ok_or_else(|| failed(SealedError::Generation(0)))?;
-        let mut opened = sealed::open(&keys, &table.place(at.space.org, &key), &sealed)?;
+        let space = table.at(id.org).space;
+        let keys = self.keys(space)?.ok_or_else(|| failed(SealedError::Generation(0)))?;
+        let mut opened = sealed::open(&keys, &table.place(space.org, key), &sealed)?;
         let plaintext = std::mem::take(&mut *opened.plaintext);
         let mut body = Body::read(table, plaintext).map_err(|_| failed(SealedError::Message))?;
-        body.set_text(&table.record.id, table.id_text(id));
+        body.set_text(&table.record.id, &table.id_text(id));
         let placement = placement_of(table, body.content())
             .map_err(|error| StoreError::Scope { table: table.record.table.clone(), what: error.to_string() })?;
         Ok(Stored { id, body, placement, version: opened.version, generation: opened.generation, sealed })

@@ -93,7 +93,10 @@ fn tokens_of(
         return Ok(tokens);
     }
     match (index.kind, record.get_field(&index.field).as_ref()) {
-        (Index::Search, Value::String(text)) => {
+        (Index::Search { whole }, Value::String(text)) => {
+            if whole {
+                tokens.insert(hash(at, index, keys, &whole_text(text)));
+            }
             for word in words::normalised_words(text) {
                 tokens.extend(words::prefixes(&word).map(|prefix| hash(at, index, keys, prefix.as_bytes())));
                 if tokens.len() > MAX_TOKENS_PER_FIELD {
@@ -103,7 +106,7 @@ fn tokens_of(
             }
         }
         // The contract's loader lets SEARCH on nothing but a string, and ORDERED has values for tokens.
-        (Index::Search | Index::Ordered, _) => {}
+        (Index::Search { .. } | Index::Ordered, _) => {}
         (Index::Equal | Index::Unique { .. }, value) => {
             tokens.insert(hash(at, index, keys, &value_bytes(value)));
         }
@@ -119,7 +122,10 @@ pub(crate) fn token_of_test(
     value: &TokenValue,
 ) -> Option<[u8; TOKEN_BYTES]> {
     match (index.kind, value) {
-        (Index::Search, TokenValue::WordPrefix(prefix)) => Some(hash(at, index, keys, prefix.as_bytes())),
+        (Index::Search { .. }, TokenValue::WordPrefix(prefix)) => Some(hash(at, index, keys, prefix.as_bytes())),
+        (Index::Search { whole: true }, TokenValue::Exact(Value::String(text))) if !text.is_empty() => {
+            Some(hash(at, index, keys, &whole_text(text)))
+        }
         (Index::Equal | Index::Unique { .. }, TokenValue::Exact(value)) if !is_default(&index.field, value) => {
             Some(hash(at, index, keys, &value_bytes(value)))
         }
@@ -137,6 +143,11 @@ pub(crate) fn scopes_of(table: &Table, placement: &Placement) -> impl Iterator<I
     ]
     .into_iter()
     .flatten()
+}
+
+/// A whole text among the beginnings of words, none of which has a NUL in it.
+fn whole_text(text: &str) -> Vec<u8> {
+    [b"\0", text.as_bytes()].concat()
 }
 
 /// Whether a record that holds this value may look like one that holds none.

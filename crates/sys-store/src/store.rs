@@ -1,7 +1,7 @@
 //! The store: one engine, one key ring, and the tables that contracts were loaded into.
 
 use crate::{
-    engine::{AnyEngine, Changes, Engine, EngineError, redb::EngineStats},
+    engine::{AnyEngine, Changes, Engine, EngineError, KeyRange, Order, redb::EngineStats},
     key::system_space,
     open::Open,
     prune::Unpruned,
@@ -69,7 +69,8 @@ impl Store {
         }))
     }
 
-    /// Whether the store has been opened before. Fails if that was not under these keys, or by a server of another version.
+    /// Whether the store has been opened before. Fails if that was not under these keys, or by a server of another version, and
+    /// where there are rows without the one that says so: to begin a catalog anew would give their numbers to other tables.
     pub(crate) async fn is_known(&self, open: &mut Open) -> Result<bool, StoreError> {
         let row = open.row(SystemKind::Catalog, IDENTITY_ROW).await.map_err(|error| match error {
             StoreError::Sealed { .. } => StoreError::OtherKeys,
@@ -78,7 +79,11 @@ impl Store {
         match row? {
             Some(row) if row.as_slice() == IDENTITY => Ok(true),
             Some(_) => Err(StoreError::Catalog { what: "it is of another version of the server".to_owned() }),
-            None => Ok(false),
+            None if open.rows_in(KeyRange::all(), Order::Asc, 1).await?.is_empty() => Ok(false),
+            None => {
+                let what = "there are rows, but none that says what store it is: restore a backup";
+                Err(StoreError::Catalog { what: what.to_owned() })
+            }
         }
     }
 

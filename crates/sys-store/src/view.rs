@@ -36,6 +36,11 @@ impl View {
         self.body.into_bytes()
     }
 
+    /// How long the message is.
+    pub(crate) fn size_bytes(&self) -> usize {
+        self.body.size_bytes()
+    }
+
     /// What filters are asked about.
     pub(crate) fn content(&self) -> Content<'_> {
         self.body.content()
@@ -55,11 +60,16 @@ impl View {
 
     /// The view with its etag in the record's `etag` field, where it has one.
     pub(crate) fn with_etag(mut self, table: &Table, keys: &SpaceKeys) -> Self {
+        self.set_etag(table, keys);
+        self
+    }
+
+    /// Puts its etag into the record's `etag` field, where it has one.
+    pub(crate) fn set_etag(&mut self, table: &Table, keys: &SpaceKeys) {
         if let Some(field) = &table.record.etag {
             let etag = self.etag(table, keys.newest());
-            self.body.set_text(field, etag);
+            self.body.set_text(field, &etag);
         }
-        self
     }
 
     /// Whether an etag is that of this view, which has none set yet. Made under an older key generation it still counts. No

@@ -7,6 +7,10 @@
 //! the caller gets follows from what the lists would have been, and from nothing else: applied to an empty map, the events up
 //! to [`WatchEvent::Current`] give what a list shows at that moment.
 //!
+//! What is new is told up to a [`Moment`], which is chosen without regard to what was written. A look that happens only because
+//! something was, is begun a little later or earlier by what is hidden, too: it must not show what others have not been shown
+//! yet. So a look leaves what was written behind its moment to the next one.
+//!
 //! Work goes in rounds. A round is the records that were changed since the last one (their notes, `crate::note`), with
 //! those whose conditions on `now` have turned, or all records: at the beginning, and when the caller's rights or the contract
 //! have changed. A round goes through its records by id and may take several calls, so that neither a call's time nor its
@@ -24,7 +28,8 @@ mod turns;
 use crate::{
     confined::Confined,
     engine::CommitVersion,
-    list::{ListRequest, Query},
+    list::{Lasting, ListRequest, Query},
+    open::Open,
     refused::{Refused, StoreError},
     view::View,
 };
@@ -32,8 +37,9 @@ use round::Round;
 use std::{
     collections::BTreeMap,
     hash::{BuildHasher, RandomState},
+    sync::Arc,
 };
-use sys_contract::id::{AccountId, RecordId};
+use sys_contract::id::RecordId;
 use sys_keys::length_prefixed;
 use sys_policy::Now;
 pub(crate) use token::Point;
@@ -43,6 +49,9 @@ use uuid::Uuid;
 
 /// Most records that one watch shows. Each takes some 60 bytes as long as somebody watches.
 pub const MAX_WATCHED: usize = 10_000;
+/// What a record that is shown takes, with what the tree around it leaves unused; and one whose moment is kept.
+const KNOWN_BYTES: usize = 48;
+const TURN_BYTES: usize = 80;
 /// Seconds after which a token is given again though nothing has changed, so that it does not grow too old to be used.
 pub const WATCH_BEAT_S: i64 = 60;
 
@@ -77,6 +86,25 @@ pub enum WatchEvent {
     },
 }
 
+/// Up to where a watch is to be told what is new, and the time for which it is judged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Moment {
+    pub(crate) version: CommitVersion,
+    pub(crate) now: Now,
+}
+
+impl Moment {
+    /// That of a transaction: all that it sees.
+    pub fn of(open: &Open) -> Self {
+        Self { version: open.snapshot_version(), now: *open.now() }
+    }
+
+    /// Its time.
+    pub fn now(&self) -> Now {
+        self.now
+    }
+}
+
 /// What one call of [`Confined::follow`] brings.
 #[derive(Debug, Clone, Default)]
 pub struct Batch {
@@ -92,8 +120,7 @@ pub struct Batch {
 /// transaction.
 #[derive(Debug)]
 pub struct Watch {
-    asked: ListRequest,
-    account: Option<AccountId>,
+    asked: Arc<Lasting>,
     /// Under which rights and contract `known` was judged.
     rights: Rights,
     /// What is shown: the hash of each view, keyed, so that nobody makes two views that share it.
@@ -111,15 +138,14 @@ pub struct Watch {
     reset: bool,
     /// Something was told since the last [`WatchEvent::Current`], or none was told yet.
     told: bool,
-    /// When the last was told, in Unix seconds.
-    beat_unix_s: i64,
+    /// When the last was told.
+    beat: Now,
 }
 
 impl Watch {
-    fn new(asked: ListRequest, account: Option<AccountId>, rights: Rights, now: Now) -> Self {
+    fn new(asked: Arc<Lasting>, rights: Rights, now: Now) -> Self {
         Self {
             asked,
-            account,
             rights,
             known: BTreeMap::new(),
             hasher: RandomState::new(),
@@ -130,7 +156,7 @@ impl Watch {
             round: None,
             reset: false,
             told: true,
-            beat_unix_s: now.unix_s,
+            beat: now,
         }
     }
 
@@ -139,10 +165,20 @@ impl Watch {
         self.known.len()
     }
 
+    /// About how many bytes of memory it takes as it is.
+    pub fn size_bytes(&self) -> usize {
+        let round = self.round.as_ref().map_or(0, Round::size_bytes);
+        self.known.len() * KNOWN_BYTES + self.turns.len() * TURN_BYTES + round
+    }
+
     /// When it must be followed again though nothing is committed.
     fn wake_at(&self) -> Now {
-        let beat = Now { unix_s: self.beat_unix_s.saturating_add(WATCH_BEAT_S), nanos: 0 };
-        [self.turns.next(), self.expiry].into_iter().flatten().fold(beat, Now::min)
+        [self.turns.next(), self.expiry].into_iter().flatten().fold(self.next_beat(), Now::min)
+    }
+
+    /// When the next token is due.
+    fn next_beat(&self) -> Now {
+        Now { unix_s: self.beat.unix_s.saturating_add(WATCH_BEAT_S), ..self.beat }
     }
 }
 
@@ -158,10 +194,11 @@ impl Confined<'_> {
             filter: request.filter.clone(),
             ..ListRequest::default()
         };
-        let query = Query::parse_lasting(self.table, self.caller, &asked)?;
+        let asked = Arc::new(Lasting::parse(self.table, self.caller, asked)?);
+        let query = asked.query();
         self.open.check_current(self.table).await?;
         let rights = self.rights()?;
-        let mut watch = Watch::new(asked.clone(), self.caller.account(), rights, *self.open.now());
+        let mut watch = Watch::new(asked.clone(), rights, *self.open.now());
         if !request.resume_token.is_empty() {
             let point = token::open(self.open, self.table, &query, &request.resume_token)?;
             if self.is_kept(&query, &point, rights).await? {
@@ -173,26 +210,28 @@ impl Confined<'_> {
         Ok(watch)
     }
 
-    /// Brings a watch up to date with this transaction, or a part of the way, and says what is new. The caller must be the one
-    /// who began it; his rights may have changed.
+    /// Brings a watch up to a moment, or a part of the way, and says what is new. The caller must be the one who began it; his
+    /// rights may have changed. The transaction sees that moment and may see more, of which nothing is told where notes tell
+    /// the one from the other: all but a round of all records, and one that takes several calls.
     ///
     /// To be called on a transaction of its own: as soon as [`Batch::more`] says so, when something was committed
     /// ([`crate::Store::changes`]), and at [`Batch::wake_at`]. After an error the watch is not to be used any more. Fails
     /// with [`Refused::Invalid`] when more than [`MAX_WATCHED`] records match, and with [`StoreError::Superseded`] when the
     /// module was loaded anew and the table is of before.
-    pub async fn follow(&mut self, watch: &mut Watch) -> Result<Batch, Refused> {
-        if watch.account != self.caller.account() {
+    pub async fn follow(&mut self, watch: &mut Watch, up_to: &Moment) -> Result<Batch, Refused> {
+        if watch.asked.account() != self.caller.account() {
             return Err(StoreError::ForeignPermit.into());
         }
         // Whoever goes on for long must not go on under rules that were narrowed meanwhile.
         if !self.open.store.is_last_loaded(self.table) {
             return Err(StoreError::Superseded { module: self.table.module.clone() }.into());
         }
+        self.open.now = up_to.now;
         let asked = watch.asked.clone();
-        let query = Query::parse_lasting(self.table, self.caller, &asked)?;
+        let query = asked.query();
         let keys = self.keys_to_list(self.table.at(query.home())).await?;
         let rights = self.rights()?;
-        let begun = self.take_up(watch, &query, rights).await?;
+        let begun = self.take_up(watch, &query, rights, up_to.version).await?;
         let mut events = Vec::new();
         if std::mem::take(&mut watch.reset) {
             events.push(WatchEvent::Reset);
@@ -213,12 +252,12 @@ impl Confined<'_> {
     /// What is told once everything else is: a token, if there is reason for one.
     fn current(&mut self, watch: &mut Watch, query: &Query<'_>) -> Result<Option<WatchEvent>, Refused> {
         let now = *self.open.now();
-        let is_due = now.unix_s >= watch.beat_unix_s.saturating_add(WATCH_BEAT_S) || now.unix_s < watch.beat_unix_s;
+        let is_due = now >= watch.next_beat() || now < watch.beat;
         if !watch.told && !is_due {
             return Ok(None);
         }
         watch.told = false;
-        watch.beat_unix_s = now.unix_s;
+        watch.beat = now;
         let point = Point { version: watch.seen, at: now, rights: watch.rights };
         Ok(Some(WatchEvent::Current { resume_token: token::seal(self.open, self.table, query, &point)? }))
     }

@@ -40,7 +40,7 @@ struct People {
 type Ask = fn(&People, u64) -> (&'static str, String, Value);
 
 const NOTES: &str = "notes.v1.NoteService/ListNotes";
-const ASKED: [(&str, Ask); 8] = [
+const ASKED: [(&str, Ask); 10] = [
     ("a note, by its id", |people, n| {
         let (org, _, writer) = people.some(n);
         let project = people.world.project_of(*org, 1) * NOTES_PER_PROJECT;
@@ -70,21 +70,40 @@ const ASKED: [(&str, Ask); 8] = [
         let (org, _, writer) = people.some(n);
         ("notes.v1.NoteService/CountNotes", writer.clone(), people.in_project(*org, json!({})))
     }),
-    ("20 accounts by the beginning of the name, of all", |people, n| {
-        let query = word(mixed(11, n, 0))[..4].to_owned();
-        let request = json!({"query": query, "pageSize": 20});
-        ("sys.account.v1.AccountService/SearchAccounts", people.superadmin.clone(), request)
+    ("20 accounts by the beginning of a word of the name, of all", |people, n| {
+        people.search(word(mixed(11, n, 0))[..4].to_owned())
+    }),
+    ("20 accounts by the beginnings of both words of the name, of all", |people, n| {
+        let (org, account) = people.somebody(n);
+        let name = people.world.name(org, account);
+        let (first, second) = name.split_once(' ').unwrap_or_default();
+        people.search(format!("{} {}", &second[..4], &first[..4]))
+    }),
+    ("20 accounts by the beginning of a part of the address, of all", |people, n| {
+        // Of the number of an org: such as the 47 of `word.4711.8@example.org`. No name has one.
+        people.search((10 + mixed(16, n, 0) % 90).to_string())
     }),
     ("an account by its address, of all", |people, n| {
-        let org = mixed(12, n, 0) % people.world.size.orgs;
-        let query = people.world.email(org, mixed(13, n, 0) % people.world.accounts_of(org));
-        ("sys.account.v1.AccountService/SearchAccounts", people.superadmin.clone(), json!({"query": query}))
+        let (org, account) = people.somebody(n);
+        people.search(people.world.email(org, account))
     }),
 ];
 
 impl People {
     fn some(&self, n: u64) -> &(u64, String, String) {
         &self.orgs[n as usize % self.orgs.len()]
+    }
+
+    /// Any account of the world: its org and its number there.
+    fn somebody(&self, n: u64) -> (u64, u64) {
+        let org = mixed(12, n, 0) % self.world.size.orgs;
+        (org, mixed(13, n, 0) % self.world.accounts_of(org))
+    }
+
+    /// What a superadmin looks for.
+    fn search(&self, query: String) -> (&'static str, String, Value) {
+        let request = json!({"query": query, "pageSize": 20});
+        ("sys.account.v1.AccountService/SearchAccounts", self.superadmin.clone(), request)
     }
 
     fn in_project(&self, org: u64, mut request: Value) -> Value {

@@ -79,6 +79,10 @@ impl World {
         format!("{}.{org}.{n}@example.org", word(mixed(4, org, n)))
     }
 
+    pub fn name(&self, org: u64, n: u64) -> String {
+        format!("{} {}", word(mixed(4, org, n)), word(mixed(7, org, n)))
+    }
+
     pub fn note(&self, org: u64, n: u64) -> RecordId {
         let number = self.notes[org as usize] + n;
         RecordId::new(self.org(org).tag(), BEGAN_MS + number, random(5, org, n))
@@ -110,11 +114,10 @@ impl World {
                 ),
             };
             format!(
-                r#"{{"id":"{}","email":"{}","display_name":"{} {}","managed_by_org_id":"{}","roles":[{role}]}}"#,
+                r#"{{"id":"{}","email":"{}","display_name":"{}","managed_by_org_id":"{}","roles":[{role}]}}"#,
                 self.account(org, n),
                 self.email(org, n),
-                word(mixed(4, org, n)),
-                word(mixed(7, org, n)),
+                self.name(org, n),
                 self.org(org),
             )
         };

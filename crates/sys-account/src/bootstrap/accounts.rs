@@ -46,35 +46,62 @@ struct RoleLine {
     project_id: String,
 }
 
+/// What a line says, understood.
+struct Line {
+    account: AccountId,
+    email: Email,
+    managed_by: Option<OrgId>,
+    roles: Vec<(Scope, Role)>,
+    record: Account,
+}
+
 /// Reads a line. `module` is the account module.
 pub fn read(module: &LoadedModule, identity: &Identity, line: &str) -> Result<Brought, Refusal> {
-    let line: AccountLine = serde_json::from_str(line)
-        .map_err(|error| Refusal::invalid("line", format!("it is no account, at column {}", error.column())))?;
-    let account: AccountId = request::id(&line.id, "id")?;
-    check_version("id", account.record())?;
-    let email = CanonicalEmail::parse(&line.email).map_err(|error| Refusal::invalid("email", error.to_string()))?;
-    let email = Email::from(&email);
-    let managed_by = request::optional_id::<OrgId>(&line.managed_by_org_id, "managed_by_org_id")?;
-    let roles = line.roles.iter().map(role).collect::<Result<Vec<_>, _>>()?;
-    if managed_by.is_none() && !roles.is_empty() {
-        let what = "an account that no org manages gets its roles by accepting them: name `managed_by_org_id`";
-        return Err(Refusal::invalid("roles", what));
-    }
-    let verified = line.verified || managed_by.is_some();
-    let record = Account {
-        email: email.as_str().to_owned(),
-        display_name: line.display_name,
-        managed_by_org_id: line.managed_by_org_id,
-        verified,
-        disabled: line.disabled,
-        created_at: Some(request::timestamp(made_at(account))),
-        ..Account::default()
-    };
+    let Line { account, email, managed_by, roles, record } = Line::parse(line)?;
     let mut brought = Brought::default();
     brought.add(module, account.record(), &record)?;
-    let new = NewAccount { account, email: &email, managed_by, verified, disabled: line.disabled, roles: &roles };
+    let (verified, disabled) = (record.verified, record.disabled);
+    let new = NewAccount { account, email: &email, managed_by, verified, disabled, roles: &roles };
     identity.danger_bring(&mut brought, &new)?;
     Ok(brought)
+}
+
+/// The account of a line, for the fuzz targets.
+#[doc(hidden)]
+pub fn account_of(line: &str) -> Result<Account, Refusal> {
+    Line::parse(line).map(|line| line.record)
+}
+
+impl Line {
+    fn parse(line: &str) -> Result<Self, Refusal> {
+        let line: AccountLine = serde_json::from_str(line)
+            .map_err(|error| Refusal::invalid("line", format!("it is no account, at column {}", error.column())))?;
+        let account: AccountId = request::id(&line.id, "id")?;
+        check_version("id", account.record())?;
+        let email = CanonicalEmail::parse(&line.email).map_err(|error| Refusal::invalid("email", error.to_string()))?;
+        let email = Email::from(&email);
+        let managed_by = request::optional_id::<OrgId>(&line.managed_by_org_id, "managed_by_org_id")?;
+        let roles = line.roles.iter().map(role).collect::<Result<Vec<_>, _>>()?;
+        if managed_by.is_none() && !roles.is_empty() {
+            let what = "an account that no org manages gets its roles by accepting them: name `managed_by_org_id`";
+            return Err(Refusal::invalid("roles", what));
+        }
+        if roles.iter().any(|(scope, _)| Some(scope.org()) != managed_by) {
+            let what = "an account has accepted roles in the org that manages it alone: what it is to have elsewhere that org's \
+                        admins invite it to";
+            return Err(Refusal::invalid("roles", what));
+        }
+        let record = Account {
+            email: email.as_str().to_owned(),
+            display_name: line.display_name,
+            managed_by_org_id: line.managed_by_org_id,
+            verified: line.verified || managed_by.is_some(),
+            disabled: line.disabled,
+            created_at: Some(request::timestamp(made_at(account))),
+            ..Account::default()
+        };
+        Ok(Self { account, email, managed_by, roles, record })
+    }
 }
 
 fn role(line: &RoleLine) -> Result<(Scope, Role), Refusal> {

@@ -1,6 +1,6 @@
 //! Another address for an account, and the domains in which orgs make accounts.
 
-use super::harness::{PASSWORD, Person, Server, refused};
+use super::harness::{PASSWORD, Person, Server, refused, token_in};
 use serde_json::{Value, json};
 
 async fn ask(server: &Server, who: &Person, new: &str) -> super::harness::Answer {
@@ -53,9 +53,9 @@ async fn whoever_asks_does_not_learn_whether_an_address_has_an_account() {
     let free = ask(&server, &ada, "free@example.org").await;
     assert_eq!((&free, free.is_ok()), (&ask(&server, &ada, &bob.email).await, true));
     assert_eq!(ask(&server, &ada, &ada.email).await, free, "his own is taken, too");
-    assert!(server.mail_to("free@example.org").await.text.contains("--token"));
+    assert!(token_in(&server.mail_to("free@example.org").await.text).is_some());
     let told = server.mail_to(&bob.email).await;
-    assert!(told.subject.contains("has an account already") && !told.text.contains("--token"), "{}", told.text);
+    assert!(told.subject.contains("has an account already") && token_in(&told.text).is_none(), "{}", told.text);
     assert_eq!(server.mails_to(&ada.email, 4).await, 4, "three notices, and the answer to asking for his own");
 }
 
@@ -186,4 +186,68 @@ async fn nobody_who_was_sent_away_or_left_comes_back_by_an_older_invitation_to_w
             refused(server.call(Some(&bob), "OrgService/GetOrg", json!({"id": org})).await, "not_found");
         }
     }
+}
+
+#[tokio::test]
+async fn a_domain_is_one_open_orgs_alone() {
+    let server = Server::new().await;
+    let (root, ada, bob) = (server.superadmin().await, server.person("ada").await, server.person("bob").await);
+    let (north, south) = (server.org(&ada, "North").await, server.org(&bob, "South").await);
+    let set = async |org: &str, domains: Value| {
+        server.call(Some(&root), "OrgService/SetAccountDomains", json!({"id": org, "domains": domains})).await
+    };
+    set(&north, json!(["one.example.org", "two.example.org"])).await.unwrap();
+    let told = refused(set(&south, json!(["three.example.org", "Two.Example.org"])).await, "already_exists");
+    assert!(!told.contains(&north) && !told.contains("North"), "{told}");
+    // Nothing of a request that was refused is kept.
+    set(&north, json!(["one.example.org", "three.example.org"])).await.unwrap();
+    set(&south, json!(["two.example.org"])).await.unwrap();
+    refused(set(&north, json!(["two.example.org"])).await, "already_exists");
+    set(&north, json!(["one.example.org"])).await.unwrap();
+    server.call(Some(&ada), "OrgService/DeleteOrg", json!({"id": north})).await.unwrap();
+    let closed = server.call(Some(&root), "OrgService/GetOrg", json!({"id": north})).await.unwrap();
+    assert!(closed["accountDomains"].is_null(), "{closed}");
+    set(&south, json!(["one.example.org", "two.example.org"])).await.unwrap();
+    set(&south, json!([])).await.unwrap();
+    set(&server.org(&bob, "West").await, json!(["one.example.org"])).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_role_that_was_taken_does_not_come_back_by_an_older_invitation() {
+    let server = Server::new().await;
+    let (ada, bob) = (server.person("ada").await, server.person("bob").await);
+    let org = server.org(&ada, "Harbour").await;
+    let (one, two) = (server.project(&ada, &org, "one", false).await, server.project(&ada, &org, "two", false).await);
+    server.join(&ada, &bob, &org, &one, "USER").await;
+    let invite = async |project: &str, role: &str| {
+        let request = json!({"orgId": org, "projectId": project, "email": bob.email, "role": role});
+        let invited = server.call(Some(&ada), "MembershipService/Invite", request).await.unwrap();
+        json!({"id": invited["id"]})
+    };
+    let accept =
+        async |invited: &Value| server.call(Some(&bob), "MembershipService/AcceptInvitation", invited.clone()).await;
+    let assign = async |project: &str, role: &str| {
+        let request = json!({"orgId": org, "projectId": project, "accountId": bob.account, "role": role});
+        server.call(Some(&ada), "MembershipService/AssignRole", request).await.unwrap();
+    };
+    let revoke = async |project: &str| {
+        let request = json!({"orgId": org, "projectId": project, "accountId": bob.account});
+        server.call(Some(&ada), "MembershipService/RevokeRole", request).await.unwrap();
+    };
+    // Given and taken: what was sent before to that place is void, and what was sent to another is not.
+    let (older, elsewhere) = (invite(&two, "ADMIN").await, invite("", "ADMIN").await);
+    assign(&two, "ADMIN").await;
+    revoke(&two).await;
+    refused(accept(&older).await, "not_found");
+    // Made less: an older promotion does not make it more again.
+    assign("", "USER").await;
+    refused(accept(&elsewhere).await, "not_found");
+    // With a role in the whole org goes what was sent into its projects.
+    let into_two = invite(&two, "ADMIN").await;
+    revoke("").await;
+    refused(accept(&into_two).await, "not_found");
+    // What is sent afterwards counts.
+    accept(&invite(&two, "ADMIN").await).await.unwrap();
+    let roles = server.call(Some(&bob), "MembershipService/ListRoles", json!({"orgId": org})).await.unwrap();
+    assert_eq!(roles["roles"].as_array().map(Vec::len), Some(2));
 }

@@ -190,9 +190,7 @@ impl Server {
     pub(crate) async fn token_for(&self, email: &str) -> String {
         let mail = self.mail_to(email).await;
         self.mails.lock().unwrap().retain(|other| *other != mail);
-        let mut words = mail.text.split_whitespace();
-        words.find(|word| *word == "--token").expect("a token");
-        words.next().expect("a token").to_owned()
+        token_in(&mail.text).expect("a token").to_owned()
     }
 
     pub(crate) async fn register(&self, name: &str) -> String {
@@ -276,6 +274,13 @@ pub(crate) fn id_of(record: &Value) -> String {
 
 /// That a call was refused with this code.
 #[track_caller]
+/// The token in a mail: alone on its line, 32 bytes in base64url.
+pub(crate) fn token_in(text: &str) -> Option<&str> {
+    let is_token =
+        |line: &&str| line.len() == 43 && !line.contains(|c: char| !c.is_ascii_alphanumeric() && !"-_".contains(c));
+    text.lines().map(str::trim).find(is_token)
+}
+
 pub(crate) fn refused(answer: Answer, code: &str) -> String {
     match answer {
         Ok(answer) => panic!("not refused: {answer}"),

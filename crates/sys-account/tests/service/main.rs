@@ -14,6 +14,8 @@ mod harness;
 mod import;
 mod memberships;
 mod orgs;
+mod search;
 mod sessions;
 mod sign_in;
 mod tokens;
+mod unproven;

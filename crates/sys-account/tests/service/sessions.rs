@@ -184,3 +184,19 @@ async fn the_list_is_bounded_by_how_many_sessions_there_may_be() {
     assert_eq!(listed.len(), MAX_SESSIONS_PER_ACCOUNT);
     assert_eq!(listed[0]["deviceName"], "newest");
 }
+
+#[tokio::test]
+async fn the_operator_ends_the_sessions_and_tokens_of_everybody_at_once() {
+    let server = Server::new().await;
+    let (ada, bob) = (server.person("ada").await, server.person("bob").await);
+    server.call(None, "AuthService/ForgotPassword", json!({"email": ada.email})).await.unwrap();
+    let token = server.token_for(&ada.email).await;
+    assert!(is_in(&server, &ada).await && is_in(&server, &bob).await);
+    let ended = server.monitor.danger_end_sessions().await.unwrap();
+    assert_eq!((ended.sessions, ended.tokens), (2, 1));
+    // At once, although their callers are known to the server.
+    assert!(!is_in(&server, &ada).await && !is_in(&server, &bob).await);
+    let reset = json!({"token": token, "newPassword": "another long passphrase"});
+    refused(server.call(None, "AuthService/ResetPassword", reset).await, "unauthenticated");
+    assert!(is_in(&server, &log_in(&server, &bob.email, "").await).await);
+}

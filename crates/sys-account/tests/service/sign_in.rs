@@ -229,3 +229,18 @@ async fn an_avatar_is_a_picture_of_bounded_size() {
         refused(update(bad).await, "invalid_argument");
     }
 }
+
+#[tokio::test]
+async fn who_registers_anothers_address_does_not_choose_the_name_that_others_see() {
+    let server = Server::new().await;
+    let strangers = json!({"email": "ada@example.org", "password": "of a stranger", "displayName": "Rude"});
+    server.call(None, "AuthService/Register", strangers.clone()).await.unwrap();
+    server.token_for("ada@example.org").await;
+    let email = server.register("ada").await;
+    let token = server.token_for(&email).await;
+    server.call(None, "AuthService/Register", strangers).await.unwrap();
+    server.call(None, "AuthService/VerifyEmail", json!({"token": token, "password": PASSWORD})).await.unwrap();
+    let ada = server.log_in(&email, PASSWORD).await.unwrap();
+    let who = server.call(Some(&ada), "AuthService/WhoAmI", json!({})).await.unwrap();
+    assert_eq!(who["displayName"], "ada");
+}

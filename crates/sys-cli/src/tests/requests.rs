@@ -87,27 +87,55 @@ fn what_excludes_each_other_or_is_no_value_is_refused_before_anything_is_sent() 
     }
 }
 
+/// Somebody at a terminal, and what he was asked for.
+struct Typed(Vec<&'static str>, Vec<String>);
+
+impl Secrets for Typed {
+    fn read(&mut self, name: &str, _: bool) -> Result<Option<Zeroizing<String>>, SecretError> {
+        self.1.push(name.to_owned());
+        Ok(Some(Zeroizing::new(self.0.remove(0).to_owned())))
+    }
+}
+
+const DOOR: &str = "syntax = \"proto3\"; package demo.v1; import \"sys/policy/v1/policy.proto\";
+    service DoorService {
+      rpc Lock(LockRequest) returns (LockRequest) { option (sys.policy.v1.method_allow) = { signed_in: true }; }
+      rpc Open(OpenRequest) returns (OpenRequest) { option (sys.policy.v1.method_allow) = { signed_in: true }; }
+    }
+    message LockRequest { string password = 1; string new_password = 2; string resume_token = 3; }
+    message OpenRequest { string id = 1; string token = 2; }";
+
+/// What the command sends and asks for.
+fn typed(words: &[&str], typed: &[&'static str]) -> Result<(serde_json::Value, Vec<String>), RequestError> {
+    let tree = Tree::of(&[served("demo", "demo/v1/door.proto", DOOR)]);
+    let matches = command(&tree).try_get_matches_from(words).expect("parsed");
+    let (name, matches) = matches.subcommand().and_then(|(_, door)| door.subcommand()).expect("a verb");
+    let mut terminal = Typed(typed.to_vec(), Vec::new());
+    let request = tree.verb("door", name).expect("the method").request(matches, &mut terminal)?;
+    Ok((serde_json::to_value(&request).expect("JSON"), terminal.1))
+}
+
+#[test]
+fn a_one_time_token_is_asked_for_unless_an_id_stands_in_its_place() {
+    let asked = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+    let by_token = typed(&["sys", "door", "open"], &["  -once\t"]).expect("a request");
+    assert_eq!(by_token, (json!({ "token": "-once" }), asked(&["token"])));
+    let by_id = typed(&["sys", "door", "open", "door_1"], &[]).expect("a request");
+    assert_eq!(by_id, (json!({ "id": "door_1" }), asked(&[])));
+    // Whoever says both is told by the server.
+    let both = typed(&["sys", "door", "open", "door_1", "--token-stdin"], &["once"]).expect("a request");
+    assert_eq!(both, (json!({ "id": "door_1", "token": "once" }), asked(&["token"])));
+    let tree = Tree::of(&[served("demo", "demo/v1/door.proto", DOOR)]);
+    let error = sent(&tree, &["door", "open", "--token", "once"]).expect_err("an argument");
+    assert!(error.contains("unexpected argument '--token'") && error.contains("'--token-stdin'"), "{error}");
+    let flags = &tree.verb("door", "lock").expect("the method").flags;
+    assert!(flags.at("resume_token").is_some_and(|flag| flag.shown() == "--resume-token"), "not a secret");
+}
+
 #[test]
 fn a_password_that_is_being_chosen_is_typed_twice_and_one_that_is_shown_once() {
-    /// Somebody at a terminal.
-    struct Typed(Vec<&'static str>);
-    impl Secrets for Typed {
-        fn read(&mut self, _: &str, _: bool) -> Result<Option<Zeroizing<String>>, SecretError> {
-            Ok(Some(Zeroizing::new(self.0.remove(0).to_owned())))
-        }
-    }
-    let text = "syntax = \"proto3\"; package demo.v1; import \"sys/policy/v1/policy.proto\";
-        service DoorService { rpc Lock(LockRequest) returns (LockRequest) { option (sys.policy.v1.method_allow) = { signed_in: true }; } }
-        message LockRequest { string password = 1; string new_password = 2; }";
-    let tree = Tree::of(&[served("demo", "demo/v1/door.proto", text)]);
-    let verb = tree.verb("door", "lock").expect("the method");
-    let lock = |typed: &[&'static str]| {
-        let matches = command(&tree).try_get_matches_from(["sys", "door", "lock"]).expect("parsed");
-        let matches = matches.subcommand().and_then(|(_, door)| door.subcommand()).expect("a verb").1.clone();
-        verb.request(&matches, &mut Typed(typed.to_vec()))
-    };
-    let request = lock(&["old", "new", "new"]).expect("a request");
-    let field = |name: &str| request.get_field_by_name(name).and_then(|value| value.as_str().map(str::to_owned));
-    assert_eq!((field("password"), field("new_password")), (Some("old".to_owned()), Some("new".to_owned())));
+    let lock = |words: &[&'static str]| typed(&["sys", "door", "lock"], words);
+    let (request, _) = lock(&["old", "new", "new"]).expect("a request");
+    assert_eq!(request, json!({ "password": "old", "newPassword": "new" }));
     assert!(matches!(lock(&["old", "new", "mew"]), Err(RequestError::Secret(SecretError::Differ))));
 }

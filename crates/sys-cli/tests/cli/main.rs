@@ -137,8 +137,14 @@ fn people_log_in_work_and_log_out() {
     assert_eq!((&who["bindings"][0]["role"], &who["session_kept_in"]), (&json!("ADMIN"), &json!("file")));
     let shown = sys.run(&["whoami", "--output", "table"]);
     assert!(shown.out.contains("role     ADMIN in org_1"), "{shown:?}");
+    // What a program left that was killed while it wrote holds tokens, too.
+    let left_over = sys.config.path().join("session.json.new");
+    fs::write(&left_over, &session).expect("a file");
     assert_eq!(sys.run(&["logout"]).exit, 0);
-    assert_eq!(sys.session(), "");
+    assert_eq!((sys.session().as_str(), left_over.exists()), ("", false));
+    fs::write(&left_over, &session).expect("a file");
+    assert_eq!(sys.run(&["logout", "--server", &server.url]).exit, 0, "nobody is logged in");
+    assert!(!left_over.exists());
 }
 
 #[test]
@@ -257,8 +263,14 @@ fn passwords_come_on_standard_input_alone() {
     sys.run_with_input(&[&login[..], &["--password-stdin"]].concat(), "wrong\n").fails(4, "UNAUTHENTICATED");
     sys.run_with_input(&[&login[..], &["--password-stdin"]].concat(), "").fails(2, "holds no line");
     assert_eq!(sys.session(), "");
-    let setup = ["setup", "--server", &server.url, "--token", "once", "--email", "a@example.org", "--password-stdin"];
-    assert_eq!(sys.run_with_input(&setup, "right").exit, 0);
+    let setup = ["setup", "--server", &server.url, "--email", "a@example.org", "--password-stdin"];
+    let on_line = sys.run_with_input(&[&setup[..], &["--token", "once"]].concat(), "right");
+    on_line.fails(2, "a token on a command line can be read by every program here");
+    on_line.fails(2, "--token-stdin");
+    sys.run_with_input(&setup, "right").fails(2, "no token: there is no terminal to ask on");
+    let setup = [&setup[..], &["--token-stdin"]].concat();
+    sys.run_with_input(&setup, "twice\nright").fails(4, "UNAUTHENTICATED");
+    assert_eq!(sys.run_with_input(&setup, "  once \nright").exit, 0);
     assert_eq!(sys.run(&["whoami"]).json()["email"], json!("a@example.org"), "setup leaves one logged in");
 }
 

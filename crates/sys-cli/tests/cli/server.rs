@@ -106,7 +106,10 @@ impl Notes {
     fn answer(&self, path: &str, known: bool, message: &[u8]) -> Result<Vec<u8>, No> {
         let password = match path {
             auth::LOGIN => Some(LoginRequest::decode(message).expect("a login").password),
-            auth::SETUP => Some(SetupRequest::decode(message).expect("a setup").password),
+            auth::SETUP => {
+                let setup = SetupRequest::decode(message).expect("a setup");
+                Some(if setup.token == "once" { setup.password } else { String::new() })
+            }
             _ => None,
         };
         let unknown = No(Code::Unauthenticated, None, None);

@@ -4,48 +4,42 @@ use super::{EncodedBuf, Next};
 
 /// Wire type 2.
 const SIZED: u32 = 2;
-/// A field's number and the length of what fits a message take at most as many bytes.
-const MOST_BEFORE_TEXT: usize = 10;
 
 impl EncodedBuf {
     /// Takes out all fields that `hidden` names.
     pub fn cut(&mut self, hidden: impl Fn(u32) -> bool) {
-        let Some(first) = self.place_of(&hidden) else { return };
-        let mut kept = Vec::with_capacity(self.bytes.capacity());
-        let (before, mut rest) = self.bytes.split_at_checked(first).unwrap_or_default();
-        kept.extend_from_slice(before);
-        while let Some(next) = Next::of(rest) {
-            let (field, behind) = rest.split_at_checked(rest.len() - next.rest.len()).unwrap_or_default();
-            if !hidden(next.number) {
-                kept.extend_from_slice(field);
+        let mut at = 0;
+        while let Some(next) = self.bytes.get(at..).and_then(Next::of) {
+            let end = self.bytes.len() - next.rest.len();
+            if hidden(next.number) {
+                self.bytes.drain(at..end);
+            } else {
+                at = end;
             }
-            rest = behind;
         }
-        self.bytes = kept;
     }
 
     /// Puts a text into a field of type string that is in no oneof, whatever was there.
     pub fn set_text(&mut self, number: u32, text: &str) {
-        let at = self.place_of(&|field| field >= number).unwrap_or(self.bytes.len());
-        let behind = self.bytes.get(at..).and_then(Next::of).filter(|next| next.number == number);
-        let end = behind.map_or(at, |next| self.bytes.len() - next.rest.len());
-        let mut field = Vec::with_capacity(if text.is_empty() { 0 } else { text.len() + MOST_BEFORE_TEXT });
-        if !text.is_empty() {
-            push_message(&mut field, number, text.as_bytes());
-        }
-        self.bytes.splice(at..end, field);
-    }
-
-    /// Where the first field begins that is such a one.
-    fn place_of(&self, such: &impl Fn(u32) -> bool) -> Option<usize> {
-        let mut rest = self.bytes.as_slice();
-        while let Some(next) = Next::of(rest) {
-            if such(next.number) {
-                return Some(self.bytes.len() - rest.len());
+        let mut at = 0;
+        while let Some(next) = self.bytes.get(at..).and_then(Next::of).filter(|next| next.number <= number) {
+            let end = self.bytes.len() - next.rest.len();
+            if next.number == number {
+                self.bytes.drain(at..end);
+                break;
             }
-            rest = next.rest;
+            at = end;
         }
-        None
+        if text.is_empty() {
+            return;
+        }
+        // Behind all others, and then turned into its place: no second buffer, and where there was room none at all.
+        let before = self.bytes.len();
+        push_message(&mut self.bytes, number, text.as_bytes());
+        let added = self.bytes.len() - before;
+        if let Some(turned) = self.bytes.get_mut(at..) {
+            turned.rotate_right(added);
+        }
     }
 }
 

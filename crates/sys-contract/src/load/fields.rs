@@ -87,11 +87,14 @@ impl FieldIndex<'_> {
                 "leave `visible` out: nothing of this field shows",
             );
         }
+        if self.policy.whole && written != Ok(options::Index::Search) {
+            self.refuse("`whole` stands without `index: SEARCH`", "leave `whole` out, or write `index: SEARCH`");
+        }
         let index = match written {
             Ok(options::Index::Unspecified) => return None,
             Ok(options::Index::Equal) => Index::Equal,
             Ok(options::Index::Unique) => Index::Unique { within: self.within()? },
-            Ok(options::Index::Search) => Index::Search,
+            Ok(options::Index::Search) => Index::Search { whole: self.policy.whole },
             Ok(options::Index::Ordered) => {
                 self.check_shown();
                 Index::Ordered
@@ -166,7 +169,7 @@ impl FieldIndex<'_> {
         }
         let singular = !field.is_list() && !field.is_map();
         let fits = match (index, field.kind()) {
-            (Index::Search, kind) => kind == Kind::String,
+            (Index::Search { .. }, kind) => kind == Kind::String,
             (Index::Ordered, Kind::Bytes) => false,
             (Index::Ordered, Kind::Message(message)) => is_time(message.full_name()),
             (Index::Ordered, _) => true,
@@ -175,7 +178,7 @@ impl FieldIndex<'_> {
         };
         if !(singular && fits) {
             let (name, kinds) = match index {
-                Index::Search => ("SEARCH", "one string"),
+                Index::Search { .. } => ("SEARCH", "one string"),
                 Index::Ordered => ("ORDERED", "one string, bool, number, enum, Timestamp or Duration"),
                 Index::Equal => ("EQUAL", "one string, bytes, bool, integer or enum"),
                 Index::Unique { .. } => ("UNIQUE", "one string, bytes, bool, integer or enum"),

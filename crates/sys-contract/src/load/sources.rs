@@ -8,7 +8,7 @@ use crate::{
     load::compile::{self, caught},
     problem::{Place, Problems},
 };
-use prost_types::FileDescriptorProto;
+use prost_types::{DescriptorProto, FileDescriptorProto};
 use protox::file::File;
 use std::collections::HashSet;
 
@@ -251,17 +251,35 @@ fn check_file(origin: Origin, parsed: &Parsed, refusals: &mut Refusals) {
     if let Some(at) = extensions(file).first() {
         refusals.add(&parsed.place(at), "a contract declares no options of its own", "remove the `extend`");
     }
+    // Neither is proto3, though the parser takes both.
+    for (at, message) in messages(file) {
+        let is_set = message.options.as_ref().is_some_and(prost_types::MessageOptions::message_set_wire_format);
+        if is_set || !message.extension_range.is_empty() {
+            let what = "`extensions` and message sets are not supported";
+            refusals.add(&parsed.place(&at), what, "add the fields to the message itself");
+        }
+    }
 }
 
 /// The paths of all extensions that a file declares.
 fn extensions(file: &FileDescriptorProto) -> Vec<Vec<i32>> {
     let mut found: Vec<Vec<i32>> = indexes(&file.extension).map(|(index, _)| vec![path::EXTENSION, index]).collect();
+    for (at, message) in messages(file) {
+        let below = |(index, _)| [at.as_slice(), &[path::NESTED_EXTENSION, index]].concat();
+        found.extend(indexes(&message.extension).map(below));
+    }
+    found
+}
+
+/// All messages of a file, with their paths.
+fn messages(file: &FileDescriptorProto) -> Vec<(Vec<i32>, &DescriptorProto)> {
+    let mut found = Vec::new();
     let mut open: Vec<_> =
         indexes(&file.message_type).map(|(index, message)| (vec![path::MESSAGE, index], message)).collect();
     while let Some((at, message)) = open.pop() {
-        let below = |field: i32, index: i32| [at.as_slice(), &[field, index]].concat();
-        found.extend(indexes(&message.extension).map(|(index, _)| below(path::NESTED_EXTENSION, index)));
-        open.extend(indexes(&message.nested_type).map(|(index, nested)| (below(path::NESTED, index), nested)));
+        let below = |index: i32| [at.as_slice(), &[path::NESTED, index]].concat();
+        open.extend(indexes(&message.nested_type).map(|(index, nested)| (below(index), nested)));
+        found.push((at, message));
     }
     found
 }

@@ -9,6 +9,7 @@ use prost_protovalidate_types::FieldConstraintsExt;
 use std::fmt::Write;
 
 mod hostile;
+mod odd;
 mod refusals;
 
 pub(super) const WHOLE: &str = include_str!("tests/whole.proto");

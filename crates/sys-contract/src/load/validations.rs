@@ -11,7 +11,7 @@ use crate::{
     problem::Place,
 };
 use prost_protovalidate_types::{
-    FieldRules, Ignore, Rule, field_constraints_typed, field_rules, message_constraints_typed,
+    FieldRules, Ignore, MessageOneofRule, Rule, field_constraints_typed, field_rules, message_constraints_typed,
     predefined_constraints_typed,
 };
 use prost_reflect::{FieldDescriptor, Kind, MessageDescriptor};
@@ -57,6 +57,7 @@ impl Reading<'_> {
                 let this = Validated::Message(message.clone());
                 self.rules(&rules.cel, &[&at[..], &[path::MESSAGE_RULES_CEL]].concat(), &this);
                 self.bare_rules(&rules.cel_expression, &[&at[..], &[path::MESSAGE_RULES_EXPRESSION]].concat(), &this);
+                self.choices(message, &rules.oneof, &at);
             }
             Ok(None) => {}
             Err(error) => self.unreadable(&at, &error),
@@ -69,7 +70,10 @@ impl Reading<'_> {
     fn field(&mut self, field: &FieldDescriptor) {
         let at = [field.path(), &[path::FIELD_OPTIONS, path::VALIDATE]].concat();
         match field_constraints_typed(field) {
-            Ok(Some(rules)) => self.field_rules(&rules, field, this_of(field), &at),
+            Ok(Some(rules)) => {
+                let kind = if field.is_list() { "repeated" } else { rules_for(&field.kind()) };
+                self.field_rules(&rules, (field, kind), this_of(field), &at);
+            }
             Ok(None) => {}
             Err(error) => self.unreadable(&at, &error),
         }
@@ -85,28 +89,74 @@ impl Reading<'_> {
     }
 
     /// The rules of a field, and those for its items, keys and values. They nest as deep as the loader lets brackets nest.
-    fn field_rules(&mut self, rules: &FieldRules, field: &FieldDescriptor, this: Validated, at: &[i32]) {
+    /// `kind` names those that fit.
+    fn field_rules(
+        &mut self,
+        rules: &FieldRules,
+        (field, kind): (&FieldDescriptor, &'static str),
+        this: Validated,
+        at: &[i32],
+    ) {
+        self.check_type(rules, field, kind, at);
         self.rules(&rules.cel, &[at, &[path::FIELD_RULES_CEL]].concat(), &this);
         self.bare_rules(&rules.cel_expression, &[at, &[path::FIELD_RULES_EXPRESSION]].concat(), &this);
         match &rules.r#type {
             Some(field_rules::Type::Repeated(repeated)) => {
                 if let Some(items) = &repeated.items {
-                    self.field_rules(items, field, single(&field.kind()), at);
+                    self.field_rules(items, (field, rules_for(&field.kind())), single(&field.kind()), at);
                 }
             }
             Some(field_rules::Type::Map(map)) => {
-                let value = match field.kind() {
-                    Kind::Message(entry) if field.is_map() => single(&entry.map_entry_value_field().kind()),
-                    _ => Validated::Scalar,
-                };
+                let Kind::Message(entry) = field.kind() else { return };
+                if !field.is_map() {
+                    return;
+                }
+                let (key, value) = (entry.map_entry_key_field().kind(), entry.map_entry_value_field().kind());
                 if let Some(keys) = &map.keys {
-                    self.field_rules(keys, field, Validated::Scalar, at);
+                    self.field_rules(keys, (field, rules_for(&key)), Validated::Scalar, at);
                 }
                 if let Some(values) = &map.values {
-                    self.field_rules(values, field, value, at);
+                    self.field_rules(values, (field, rules_for(&value)), single(&value), at);
                 }
             }
             _ => {}
+        }
+    }
+
+    /// Rules of another type, which the library would find only when a server loads the contract, and bounds that nothing meets.
+    fn check_type(&mut self, rules: &FieldRules, field: &FieldDescriptor, kind: &str, at: &[i32]) {
+        let Some(of_type) = &rules.r#type else { return };
+        let written = name_of(of_type);
+        let name = field.name();
+        if written != kind {
+            let what = format!("`{name}` has rules for `{written}`, which it is not");
+            let instead = match kind {
+                "" => "write rules for the fields of its message, in that message".to_owned(),
+                kind => format!("write them under `(buf.validate.field).{kind}`"),
+            };
+            self.reader.refuse(&self.place(at), what, instead);
+        }
+        if let Some((least, most)) =
+            bounds(of_type).into_iter().find_map(|(least, most)| least.zip(most).filter(|(least, most)| least > most))
+        {
+            let what = format!("`{name}` holds at least {least} and at most {most}: nothing does");
+            self.reader.refuse(&self.place(at), what, "swap them");
+        }
+    }
+
+    /// Rules by which one of several fields is set.
+    fn choices(&mut self, message: &MessageDescriptor, rules: &[MessageOneofRule], at: &[i32]) {
+        for MessageOneofRule { fields, .. } in rules {
+            let unknown = fields.iter().find(|name| message.get_field_by_name(name).is_none());
+            let twice =
+                fields.iter().enumerate().find(|(number, name)| fields.iter().take(*number).any(|n| n == *name));
+            let what = match (unknown, twice) {
+                (Some(name), _) => format!("a `oneof` rule names `{name}`, which `{}` does not have", message.name()),
+                (None, Some((_, name))) => format!("a `oneof` rule names `{name}` twice"),
+                (None, None) if fields.is_empty() => "a `oneof` rule names no field".to_owned(),
+                (None, None) => continue,
+            };
+            self.reader.refuse(&self.place(at), what, "name two or more fields of the message, each once");
         }
     }
 
@@ -130,6 +180,85 @@ impl Reading<'_> {
         let place = self.place(at);
         let instead = "write it as buf/validate/validate.proto declares it";
         self.reader.refuse(&place, format!("a validation rule here cannot be read: {error}"), instead);
+    }
+}
+
+/// The rules that fit a value; empty where none does.
+fn rules_for(kind: &Kind) -> &'static str {
+    match kind {
+        Kind::Double => "double",
+        Kind::Float => "float",
+        Kind::Int32 => "int32",
+        Kind::Int64 => "int64",
+        Kind::Uint32 => "uint32",
+        Kind::Uint64 => "uint64",
+        Kind::Sint32 => "sint32",
+        Kind::Sint64 => "sint64",
+        Kind::Fixed32 => "fixed32",
+        Kind::Fixed64 => "fixed64",
+        Kind::Sfixed32 => "sfixed32",
+        Kind::Sfixed64 => "sfixed64",
+        Kind::Bool => "bool",
+        Kind::String => "string",
+        Kind::Bytes => "bytes",
+        Kind::Enum(_) => "enum",
+        Kind::Message(message) if message.is_map_entry() => "map",
+        Kind::Message(message) => match message.full_name().strip_prefix("google.protobuf.").unwrap_or_default() {
+            "Any" => "any",
+            "Duration" => "duration",
+            "FieldMask" => "field_mask",
+            "Timestamp" => "timestamp",
+            "DoubleValue" => "double",
+            "FloatValue" => "float",
+            "Int32Value" => "int32",
+            "Int64Value" => "int64",
+            "UInt32Value" => "uint32",
+            "UInt64Value" => "uint64",
+            "BoolValue" => "bool",
+            "StringValue" => "string",
+            "BytesValue" => "bytes",
+            _ => "",
+        },
+    }
+}
+
+fn name_of(rules: &field_rules::Type) -> &'static str {
+    use field_rules::Type;
+    match rules {
+        Type::Float(_) => "float",
+        Type::Double(_) => "double",
+        Type::Int32(_) => "int32",
+        Type::Int64(_) => "int64",
+        Type::Uint32(_) => "uint32",
+        Type::Uint64(_) => "uint64",
+        Type::Sint32(_) => "sint32",
+        Type::Sint64(_) => "sint64",
+        Type::Fixed32(_) => "fixed32",
+        Type::Fixed64(_) => "fixed64",
+        Type::Sfixed32(_) => "sfixed32",
+        Type::Sfixed64(_) => "sfixed64",
+        Type::Bool(_) => "bool",
+        Type::String(_) => "string",
+        Type::Bytes(_) => "bytes",
+        Type::Enum(_) => "enum",
+        Type::Repeated(_) => "repeated",
+        Type::Map(_) => "map",
+        Type::Any(_) => "any",
+        Type::Duration(_) => "duration",
+        Type::FieldMask(_) => "field_mask",
+        Type::Timestamp(_) => "timestamp",
+    }
+}
+
+/// The lengths that rules allow, from and to.
+fn bounds(rules: &field_rules::Type) -> Vec<(Option<u64>, Option<u64>)> {
+    use field_rules::Type;
+    match rules {
+        Type::String(rules) => vec![(rules.min_len, rules.max_len), (rules.min_bytes, rules.max_bytes)],
+        Type::Bytes(rules) => vec![(rules.min_len, rules.max_len)],
+        Type::Repeated(rules) => vec![(rules.min_items, rules.max_items)],
+        Type::Map(rules) => vec![(rules.min_pairs, rules.max_pairs)],
+        _ => Vec::new(),
     }
 }
 

@@ -181,14 +181,14 @@ fn read(org: OrgTag, entry: ErasableEntry) -> Result<Entry, AuditError> {
 }
 
 /// Where the next page begins, if there is one. It says nothing that its caller has not seen.
-fn token(rest: &Range<u64>, oldest_first: bool) -> String {
+pub(crate) fn token(rest: &Range<u64>, oldest_first: bool) -> String {
     if rest.is_empty() {
         return String::new();
     }
     BASE64URL_NOPAD.encode(&(if oldest_first { rest.start } else { rest.end }).to_be_bytes())
 }
 
-fn position(page_token: &str) -> Result<Option<u64>, Refusal> {
+pub(crate) fn position(page_token: &str) -> Result<Option<u64>, Refusal> {
     if page_token.is_empty() {
         return Ok(None);
     }

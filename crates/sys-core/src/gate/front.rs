@@ -41,7 +41,11 @@ pub struct Arrival(pub Instant);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TurnedAway;
 
-/// The path of questions for health, which are answered whatever else there is to do.
+/// In the extensions of a request that the listener put before all others, which is for health alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ahead;
+
+/// The path of questions for health. Those that are ahead of others are answered whatever else there is to do.
 pub const HEALTH_PATH: &str = "/grpc.health.v1.Health/Check";
 
 /// The keys that verify access tokens, for whoever wants to (RFC 7517).
@@ -99,7 +103,6 @@ where
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
         if request.extensions().get::<TurnedAway>().is_some()
-            && request.uri().path() != HEALTH_PATH
             && let Some(answer) = turn_away(&self.gate, &self.too_much, request.version(), request.headers())
         {
             return Box::pin(ready(Ok(answer)));
@@ -176,7 +179,7 @@ where
         return Ok(refuse(refused(refusal), &head, Some(body)).await);
     }
     let (mut unread, mut held) = (pin!(body), gate.load.hold());
-    let body = match request::read(unread.as_mut(), most_bytes, admitted.deadline, &mut held).await {
+    let body = match request::read_from(unread.as_mut(), &head, most_bytes, admitted.deadline, &mut held).await {
         Ok(body) => body,
         Err(refusal) => {
             // Who is slow is not waited for once more.
@@ -228,7 +231,7 @@ where
         return rpc.call(Request::from_parts(head, opening.counted(body))).await;
     }
     let (mut unread, mut held) = (pin!(body), gate.load.hold());
-    let body = match request::read(unread.as_mut(), most_bytes, deadline, &mut held).await {
+    let body = match request::read_from(unread.as_mut(), &head, most_bytes, deadline, &mut held).await {
         Ok(body) => body,
         Err(refusal) => {
             let left = Some(unread).filter(|_| refusal.reason != Reason::Deadline);
@@ -303,7 +306,8 @@ impl Gate {
     /// `throttle source -> identify -> throttle account -> admit -> throttle method`.
     async fn let_in(self: &Arc<Self>, head: &Parts, arrived: Instant) -> Result<LetIn, Refusal> {
         let source = head.extensions.get::<Source>().map(|source| source.0);
-        if is_health(head.uri.path()) {
+        let is_health = is_health(head.uri.path());
+        if is_health && head.extensions.get::<Ahead>().is_some() {
             // Whoever watches over the server must hear from it above all when there is much to do. It costs what a refusal does.
             return Ok(LetIn::Description(self.nobody(source)));
         }
@@ -314,8 +318,11 @@ impl Gate {
         let deadline = request::deadline(&head.headers, arrived);
         request::in_time(deadline)?;
         load::too_late(arrived)?;
-        if head.extensions.get::<TurnedAway>().is_some() || self.load.is_full() {
+        if head.extensions.get::<TurnedAway>().is_some() || self.load.is_full(source) {
             return Err(load::overloaded());
+        }
+        if is_health {
+            return Ok(LetIn::Description(self.nobody(source)));
         }
         let path = head.uri.path();
         if path == JWKS_PATH && head.method == Method::GET {
@@ -327,7 +334,7 @@ impl Gate {
             return Err(no_such_method());
         }
         let note = |caller: &Caller, refusal: &Refusal| {
-            self.note_refusal(None, caller, audit::leaf_of(path, caller, &self.clock.now()), refusal);
+            self.note_refusal(None, caller, source, audit::leaf_of(path, caller, &self.clock.now()), refusal);
         };
         let identified = match bearer(&head.headers) {
             None => self.nobody(source),

@@ -4,17 +4,26 @@
 //! What only computes never gets here in numbers: it runs to its end when it is begun, and what has to wait before that is
 //! the listener's concern, and [`too_late`]'s.
 
-use crate::refusal::{Reason, Refusal};
+use crate::{
+    refusal::{Reason, Refusal},
+    throttle::Network,
+};
 use std::{
-    sync::atomic::{AtomicUsize, Ordering},
+    collections::HashMap,
+    net::IpAddr,
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::{Duration, Instant},
 };
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 /// Calls that run at once: twice what one commit takes, so that the next one fills while a sync lasts.
 pub(super) const RUNNING: usize = 512;
-/// Calls that wait for their turn.
-pub(super) const WAITING: usize = 512;
+/// Calls that wait for their turn. A source may have as many of them as it leaves to others: one alone half, two a third each. So
+/// nobody fills all places, and who comes first from elsewhere finds one.
+pub(super) const WAITING: usize = 1_024;
 /// The longest wait for a turn.
 const LONGEST_WAIT: Duration = Duration::from_secs(1);
 /// Bytes of a body that count for nothing: most requests have fewer.
@@ -33,16 +42,32 @@ const COME_BACK: Duration = Duration::from_secs(1);
 
 /// The calls that run and wait.
 #[derive(Debug)]
-pub(super) struct Load {
+pub(crate) struct Load {
     running: Semaphore,
-    admitted: Semaphore,
+    waiting: Mutex<Waiting>,
+    /// As many as stand in there, to be looked at without waiting.
+    waiting_now: AtomicUsize,
     body_bytes: AtomicUsize,
     rounds: Semaphore,
 }
 
+/// Whose calls wait. As large as their number at most.
+#[derive(Debug, Default)]
+struct Waiting {
+    all: usize,
+    by_source: HashMap<Option<Network>, usize>,
+}
+
+/// A call's place among those that wait, until it is dropped.
+#[derive(Debug)]
+struct WaitingPlace<'a> {
+    load: &'a Load,
+    source: Option<Network>,
+}
+
 /// The bytes of a body that is held, until this is dropped.
 #[derive(Debug)]
-pub(super) struct Held<'a> {
+pub(crate) struct Held<'a> {
     load: &'a Load,
     body_bytes: usize,
     counted: usize,
@@ -55,19 +80,20 @@ pub(super) struct Running<'a>(#[allow(dead_code, reason = "held, not read")] Sem
 impl Default for Load {
     fn default() -> Self {
         let body_bytes = AtomicUsize::new(0);
-        let rounds = Semaphore::new(ROUNDS);
-        Self { running: Semaphore::new(RUNNING), admitted: Semaphore::new(WAITING), body_bytes, rounds }
+        let (waiting, waiting_now) = (Mutex::default(), AtomicUsize::new(0));
+        Self { running: Semaphore::new(RUNNING), waiting, waiting_now, body_bytes, rounds: Semaphore::new(ROUNDS) }
     }
 }
 
 impl Load {
-    /// Whether another call would have to be turned away.
-    pub(super) fn is_full(&self) -> bool {
-        self.admitted.available_permits() == 0
+    /// Whether another call from there would have to be turned away.
+    pub(super) fn is_full(&self, source: Option<IpAddr>) -> bool {
+        // Where fewer wait than are left over, nobody has too many.
+        self.waiting_now.load(Ordering::Relaxed) >= WAITING / 2 && self.waiting().is_full(source.map(Network::of))
     }
 
     /// Holds a body, of which nothing has come yet.
-    pub(super) fn hold(&self) -> Held<'_> {
+    pub(crate) fn hold(&self) -> Held<'_> {
         Held { load: self, body_bytes: 0, counted: 0 }
     }
 
@@ -86,13 +112,19 @@ impl Load {
         }
     }
 
-    /// Waits for a turn. Who goes away meanwhile gives up his place.
-    pub(super) async fn enter(&self) -> Result<Running<'_>, Refusal> {
+    /// What counts now.
+    #[cfg(test)]
+    pub(super) fn held_bytes(&self) -> usize {
+        self.body_bytes.load(Ordering::Relaxed)
+    }
+
+    /// Waits for a turn of a call from there. Who goes away meanwhile gives up his place.
+    pub(super) async fn enter(&self, source: Option<IpAddr>) -> Result<Running<'_>, Refusal> {
         // On every call's way: one compare-and-swap where there is room.
         if let Ok(permit) = self.running.try_acquire() {
             return Ok(Running(permit));
         }
-        let Ok(_waiting) = self.admitted.try_acquire() else { return Err(overloaded()) };
+        let _waiting = self.wait(source.map(Network::of))?;
         match tokio::time::timeout(LONGEST_WAIT, self.running.acquire()).await {
             Ok(Ok(permit)) => Ok(Running(permit)),
             Ok(Err(closed)) => Err(Refusal::internal(closed)),
@@ -100,9 +132,44 @@ impl Load {
         }
     }
 
+    fn wait(&self, source: Option<Network>) -> Result<WaitingPlace<'_>, Refusal> {
+        let mut waiting = self.waiting();
+        if waiting.is_full(source) {
+            return Err(overloaded());
+        }
+        waiting.all += 1;
+        *waiting.by_source.entry(source).or_default() += 1;
+        self.waiting_now.store(waiting.all, Ordering::Relaxed);
+        Ok(WaitingPlace { load: self, source })
+    }
+
+    fn waiting(&self) -> MutexGuard<'_, Waiting> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Waits for a turn of a watch's round.
     pub(super) async fn enter_round(&self) -> Result<Running<'_>, Refusal> {
         self.rounds.acquire().await.map(Running).map_err(Refusal::internal)
+    }
+}
+
+impl Waiting {
+    fn is_full(&self, source: Option<Network>) -> bool {
+        self.by_source.get(&source).copied().unwrap_or(0) >= WAITING.saturating_sub(self.all)
+    }
+}
+
+impl Drop for WaitingPlace<'_> {
+    fn drop(&mut self) {
+        let mut waiting = self.load.waiting();
+        waiting.all = waiting.all.saturating_sub(1);
+        if let Some(count) = waiting.by_source.get_mut(&self.source) {
+            *count = count.saturating_sub(1);
+            if *count == 0 {
+                waiting.by_source.remove(&self.source);
+            }
+        }
+        self.load.waiting_now.store(waiting.all, Ordering::Relaxed);
     }
 }
 
@@ -116,6 +183,12 @@ impl Held<'_> {
             return self.load.hold_bytes(more);
         }
         Ok(())
+    }
+
+    /// The body is packed: it counts for what it may unpack to as well, from before it is unpacked.
+    pub(super) fn unpacks_to(&mut self, most_bytes: usize) -> Result<(), Refusal> {
+        self.counted = self.counted.saturating_add(most_bytes);
+        self.load.hold_bytes(most_bytes)
     }
 
     /// The bytes that have come so far.
@@ -147,21 +220,33 @@ mod tests {
     use super::*;
     use futures_util::FutureExt;
 
+    const HERE: Option<IpAddr> = Some(IpAddr::V4(std::net::Ipv4Addr::LOCALHOST));
+
     #[tokio::test]
     async fn so_many_run_so_many_wait_and_the_rest_is_turned_away() {
         let load = Load::default();
         let mut running = Vec::new();
         for _ in 0..RUNNING {
-            running.push(load.enter().now_or_never().expect("there is room").unwrap());
+            running.push(load.enter(HERE).now_or_never().expect("there is room").unwrap());
         }
-        let mut waiting: Vec<_> = (0..WAITING).map(|_| Box::pin(load.enter())).collect();
+        let mut waiting: Vec<_> = (0..WAITING / 2).map(|_| Box::pin(load.enter(HERE))).collect();
         assert!(waiting.iter_mut().all(|call| call.now_or_never().is_none()));
-        assert!(load.is_full());
-        let refused = load.enter().now_or_never().expect("nobody waits for this").unwrap_err();
+        assert!(load.is_full(HERE));
+        let refused = load.enter(HERE).now_or_never().expect("nobody waits for this").unwrap_err();
         assert_eq!((refused.reason, refused.retry_after()), (Reason::Overloaded, Some(COME_BACK)));
+        // What this source does not take is for others, and there is some for each of them.
+        for other in 1..=20 {
+            let other = Some(IpAddr::from([192, 0, 2, other]));
+            assert!(!load.is_full(other));
+            waiting.push(Box::pin(load.enter(other)));
+            assert!(waiting.last_mut().unwrap().now_or_never().is_none());
+        }
+        assert_eq!(load.waiting().by_source.len(), 21);
+        waiting.truncate(WAITING / 2);
+        assert_eq!(load.waiting().by_source.len(), 1);
         // One who goes away makes room, and one who ends lets the first in.
         drop(waiting.pop());
-        assert!(!load.is_full());
+        assert!(!load.is_full(HERE));
         running.pop();
         let first = waiting.remove(0).now_or_never().expect("its turn").unwrap();
         assert!(waiting.iter_mut().all(|call| call.now_or_never().is_none()));
@@ -169,7 +254,7 @@ mod tests {
         for call in waiting {
             assert_eq!(call.await.unwrap_err().reason, Reason::Overloaded);
         }
-        assert!(!load.is_full());
+        assert!(!load.is_full(HERE) && load.waiting().by_source.is_empty());
         drop(first);
     }
 
@@ -184,8 +269,11 @@ mod tests {
         for _ in 0..1_000 {
             load.hold().grow(SMALL_BODY_BYTES).unwrap();
         }
-        drop((first, second));
-        assert_eq!(load.body_bytes.load(Ordering::Relaxed), 0);
+        let mut packed = load.hold();
+        packed.grow(1).unwrap();
+        assert_eq!(packed.unpacks_to(1).unwrap_err().reason, Reason::Overloaded, "before it is unpacked");
+        drop((first, second, packed));
+        assert_eq!(load.held_bytes(), 0);
         load.hold().grow(BODY_BYTES).unwrap();
     }
 

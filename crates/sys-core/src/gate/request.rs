@@ -4,7 +4,7 @@
 use super::load::Held;
 use crate::{
     refusal::{Reason, Refusal},
-    wire::ENVELOPE_BYTES,
+    wire::{ENVELOPE_BYTES, IS_PACKED},
 };
 use bytes::{Bytes, BytesMut};
 use connectrpc::{ConnectError, ConnectRpcBody, Protocol, protocol::RequestProtocol};
@@ -80,7 +80,7 @@ pub(super) fn gone() -> Refusal {
 }
 
 /// Refuses a call of one request and one answer that is in no form that is spoken here, or says itself that it is too long.
-pub(super) fn check_form(head: &Parts, most_bytes: usize) -> Result<(), Refusal> {
+pub(crate) fn check_form(head: &Parts, most_bytes: usize) -> Result<(), Refusal> {
     // Of Connect's forms, the streaming one is for streams; the others frame all calls alike.
     let form = spoken(head, SPOKEN, |form| !form.is_streaming || form.protocol != Protocol::Connect)?;
     let encoding = if form.protocol == Protocol::Connect { "content-encoding" } else { "grpc-encoding" };
@@ -89,7 +89,7 @@ pub(super) fn check_form(head: &Parts, most_bytes: usize) -> Result<(), Refusal>
 }
 
 /// The same for a stream; only that of one request may not be longer than that.
-pub(super) fn check_form_of_stream(head: &Parts, most_bytes: Option<usize>) -> Result<(), Refusal> {
+pub(crate) fn check_form_of_stream(head: &Parts, most_bytes: Option<usize>) -> Result<(), Refusal> {
     let form = spoken(head, SPOKEN_ON_STREAMS, |form| form.is_streaming)?;
     let encoding = if form.protocol == Protocol::Connect { "connect-content-encoding" } else { "grpc-encoding" };
     check_encoding(head, encoding)?;
@@ -132,7 +132,7 @@ fn check_length(head: &Parts, most_bytes: usize) -> Result<(), Refusal> {
 }
 
 /// A refusal in the form that the request's sender understands.
-pub(super) fn answer(refusal: Refusal, head: &Parts) -> Response<ConnectRpcBody> {
+pub(crate) fn answer(refusal: Refusal, head: &Parts) -> Response<ConnectRpcBody> {
     let reason = refusal.reason;
     let error = ConnectError::from(refusal);
     let (error, with) = match reason {
@@ -177,8 +177,34 @@ pub(super) fn refused_by_library(response: &Response<ConnectRpcBody>, most_bytes
         .help(format!("send one message of at most {most_bytes} bytes, unpacked"))
 }
 
+/// Reads the whole body of this request. What it may unpack to is `held` before anybody unpacks it.
+pub(super) async fn read_from<B: Body<Data = Bytes>>(
+    body: Pin<&mut B>,
+    head: &Parts,
+    most_bytes: usize,
+    deadline: Option<Instant>,
+    held: &mut Held<'_>,
+) -> Result<Bytes, Refusal> {
+    let body = read(body, most_bytes, deadline, held).await?;
+    if is_packed(head, &body) {
+        held.unpacks_to(most_bytes)?;
+    }
+    Ok(body)
+}
+
+/// Whether a body is to be unpacked: whole, or the message in its envelope.
+fn is_packed(head: &Parts, body: &Bytes) -> bool {
+    let is_whole =
+        Protocol::detect(&head.headers).is_some_and(|form| form.protocol == Protocol::Connect && !form.is_streaming);
+    if is_whole {
+        head.headers.get_all(header::CONTENT_ENCODING).iter().any(|encoding| encoding != "identity")
+    } else {
+        body.first().is_some_and(|flags| flags & IS_PACKED != 0)
+    }
+}
+
 /// Reads a whole body, of so many bytes at most, in the time that a body of its length may take. `held` counts its bytes.
-pub(super) async fn read<B: Body<Data = Bytes>>(
+pub(crate) async fn read<B: Body<Data = Bytes>>(
     mut body: Pin<&mut B>,
     most_bytes: usize,
     deadline: Option<Instant>,

@@ -9,12 +9,14 @@
 
 mod answers;
 mod open;
+mod ticks;
 mod turns;
 mod unread;
 mod watch;
 
 pub(crate) use answers::Answers;
 pub(super) use open::{OpenStreams, Place};
+pub(super) use ticks::Ticks;
 
 use super::{Admitted, Gate, Identified, Work, authorize, log_of};
 use crate::{
@@ -45,7 +47,7 @@ use sys_contract::{
     model::Serve,
 };
 use tokio::{sync::Notify, time::sleep_until};
-use unread::{Counted, Unread};
+use unread::{Counted, Listening, Unread};
 
 /// A stream that was let in and has not begun. Whoever takes it out begins it; so it begins once.
 #[derive(Clone)]
@@ -58,7 +60,7 @@ pub(crate) struct Opening {
 pub(crate) struct Opened {
     admitted: Admitted,
     place: Place,
-    unread: Arc<Unread>,
+    unread: Listening,
     under_way: UnderWay,
 }
 
@@ -71,8 +73,9 @@ impl fmt::Debug for Opening {
 impl Opening {
     pub(super) fn new(gate: &Arc<Gate>, admitted: Admitted, place: Place, arrived: Instant) -> Self {
         let under_way = UnderWay::begin(&admitted.method, arrived, &admitted.came_to);
-        let unread = Arc::new(Unread::new(gate.clone()));
-        let opened = Opened { admitted, place, unread: unread.clone(), under_way };
+        let most_bytes = usize::try_from(admitted.method.method().max_request_bytes).unwrap_or(usize::MAX);
+        let unread = Unread::new(gate.clone(), most_bytes);
+        let opened = Opened { admitted, place, unread: Listening::to(&unread), under_way };
         Self { opened: Arc::new(Mutex::new(Some(opened))), unread }
     }
 
@@ -116,10 +119,12 @@ struct Stream {
     request: OnceLock<DynamicMessage>,
     /// Its right was looked at, and there is one.
     judged: Notify,
+    /// It was found to be another than before: what was judged by the old one and is not told yet is not told any more.
+    moved: Notify,
     /// When a watch wants to be stirred in any case.
     wake_unix_s: AtomicI64,
     place: Place,
-    unread: Arc<Unread>,
+    unread: Listening,
     format: CodecFormat,
     /// What the last turn was about, where the contract wants reads in the audit log.
     about: Mutex<About>,
@@ -173,6 +178,7 @@ impl Gate {
             identified: Mutex::new(identified),
             request: OnceLock::new(),
             judged: Notify::new(),
+            moved: Notify::new(),
             wake_unix_s: AtomicI64::new(i64::MAX),
             place,
             unread,
@@ -249,10 +255,14 @@ impl Stream {
         if now.unix_s >= identified.session_ends_unix_s {
             let (caller, refusal) = (&identified.caller, Refusal::token_refused());
             let leaf = audit::leaf_of(self.method.path(), caller, &now);
-            self.gate.note_refusal(None, caller, leaf, &refusal);
+            self.gate.note_refusal(None, caller, identified.source, leaf, &refusal);
             return Err(refusal);
         }
+        let before = identified.epoch.clone();
         self.gate.tried(&self.method, &mut identified, &Right { stream: self }).await?;
+        if identified.epoch != before {
+            self.moved.notify_one();
+        }
         let expiries = identified.caller.bindings().iter().filter_map(|binding| binding.expires_unix_s);
         let next_expiry = expiries.filter_map(|at| i64::try_from(at).ok()).filter(|at| *at > now.unix_s).min();
         let good_until = next_expiry.unwrap_or(i64::MAX).min(identified.session_ends_unix_s);

@@ -224,6 +224,19 @@ async fn calls_that_are_throttled_are_counted_or_named_in_the_log() {
 }
 
 #[tokio::test]
+async fn who_is_refused_again_and_again_fills_no_log() {
+    let bed = Bed::new().await;
+    for _ in 0..600 {
+        assert_eq!(bed.post("Enter").await.status, 401);
+    }
+    let leaves = bed.stopped_leaves().await;
+    let told = leaves.iter().filter(|leaf| leaf.outcome == "UNAUTHENTICATED").count();
+    let counted: u64 = leaves.iter().map(|leaf| leaf.lost).sum();
+    assert!((300..500).contains(&told), "{told}");
+    assert_eq!(told as u64 + counted, 600, "none is left out");
+}
+
+#[tokio::test]
 async fn stopping_waits_for_no_call_that_hangs() {
     let bed = Bed::new().await;
     let front = bed.monitor().front();

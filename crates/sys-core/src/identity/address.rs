@@ -8,7 +8,8 @@ use super::{
     Email, Identity,
     limits::CHANGE_EMAIL_TOKEN_S,
     turn::{Turn, token_refused},
-    wire::{OneTimeToken, Principal, Purpose},
+    unproven::Holder,
+    wire::{OneTimeToken, Purpose},
 };
 use crate::{
     call::Call,
@@ -16,6 +17,7 @@ use crate::{
     token::TokenSecret,
 };
 use std::{collections::BTreeSet, ops::DerefMut};
+use sys_contract::id::AccountId;
 use sys_store::Open;
 
 /// An address that was asked for.
@@ -23,7 +25,7 @@ use sys_store::Open;
 pub struct AddressAsked {
     /// The address that the account has.
     pub present: Email,
-    /// For the mail to the new one; none if it is another account's, which is for its mailbox alone to learn.
+    /// For the mail to the new one; none if it is another account's that has proven it, which is for its mailbox alone to learn.
     pub token: Option<TokenSecret>,
 }
 
@@ -34,6 +36,8 @@ pub struct AddressChanged {
     pub before: Email,
     /// The address that it has.
     pub now: Email,
+    /// An account that made way, since nobody had proven its address; its record is for the account module to delete.
+    pub made_way: Option<AccountId>,
 }
 
 impl Identity {
@@ -76,7 +80,7 @@ impl<O: DerefMut<Target = Open> + Send> Turn<'_, O> {
                 self.remove::<OneTimeToken>(kept.id).await?;
             }
         }
-        let taken = self.find_one(Principal::EMAIL, new.as_str()).await?.is_some();
+        let taken = self.holder(new).await? == Holder::Account;
         let row = OneTimeToken {
             purpose: Purpose::ChangeEmail.into(),
             account_id: account.to_string(),
@@ -105,11 +109,13 @@ impl<O: DerefMut<Target = Open> + Send> Turn<'_, O> {
         let session = self.caller.session().ok_or_else(Refusal::unauthenticated)?;
         let (_, now) = self.address_token(token).await?;
         let mut principal = self.known_principal(account).await?;
-        if self.find_one(Principal::EMAIL, now.as_str()).await?.is_some() {
+        let holder = self.holder(&now).await?;
+        if holder == Holder::Account {
             // Told to who reads the mail there: it was free when the token was made.
             return Err(Refusal::new(Reason::EmailTaken, "the address has an account by now")
                 .help("log in with that account, or ask for another address"));
         }
+        let made_way = self.make_way(holder).await?;
         let before = Email::assume_canonical(std::mem::replace(&mut principal.row.email, now.as_str().to_owned()));
         self.replace(&principal).await?;
         self.remove_tokens(account).await?;
@@ -117,9 +123,9 @@ impl<O: DerefMut<Target = Open> + Send> Turn<'_, O> {
         let orgs: BTreeSet<_> =
             self.bindings_of(account).await?.iter().filter_map(|(_, held)| Some(held.scope?.org())).collect();
         for org in orgs {
-            self.withdraw_invitations(org, &before).await?;
+            self.withdraw_invitations(org, &before, |_| true).await?;
         }
         self.end_other_sessions(account, session).await?;
-        Ok(AddressChanged { before, now })
+        Ok(AddressChanged { before, now, made_way })
     }
 }

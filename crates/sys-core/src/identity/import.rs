@@ -118,7 +118,7 @@ impl Identity {
         Ok(())
     }
 
-    fn incoming<M: Record>(&self, id: RecordId, row: &M) -> Result<Incoming, Refusal> {
+    pub(super) fn incoming<M: Record>(&self, id: RecordId, row: &M) -> Result<Incoming, Refusal> {
         let table = self.0.tables.by_name(&M::full_name());
         let table = table.ok_or_else(|| Refusal::internal("a row of Identity has no table"))?;
         let mut message = table.empty_record();
@@ -127,13 +127,17 @@ impl Identity {
     }
 }
 
-/// The id of an imported binding: the account's time, and what follows from whose it is and where.
+/// The id of an imported binding.
 fn binding_id(account: AccountId, scope: &Scope) -> RecordId {
     let project = scope.project().map(|project| project.to_string()).unwrap_or_default();
-    let text = format!("binding {account} {} {project}", scope.org());
+    derived_id(account.record(), &format!("binding {account} {} {project}", scope.org()))
+}
+
+/// The id of a row that goes with a record: the record's time, and what follows from a text that no other row has.
+pub(super) fn derived_id(record: RecordId, text: &str) -> RecordId {
     let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, text.as_bytes());
     let random = digest.as_ref().first_chunk().copied().unwrap_or_default();
-    RecordId::new(OrgTag::GLOBAL, unix_ms_of(account.record()), random)
+    RecordId::new(OrgTag::GLOBAL, unix_ms_of(record), random)
 }
 
 /// The time in an id (RFC 9562 section 5.7).

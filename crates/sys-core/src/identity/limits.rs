@@ -22,6 +22,8 @@ pub const SESSION_IDLE_S: i64 = 30 * DAY_S;
 pub const SESSION_LIFE_S: i64 = 180 * DAY_S;
 /// How long an address can be proven, in seconds. The mail to a new account is good as long.
 pub const VERIFY_TOKEN_S: i64 = DAY_S;
+/// How long a registration stands whose address nobody proves, in seconds: 7 days.
+pub const UNPROVEN_S: i64 = 7 * DAY_S;
 /// How long a forgotten password can be replaced, in seconds.
 pub const RESET_TOKEN_S: i64 = 3_600;
 /// How long a new address can be confirmed, in seconds.

@@ -6,10 +6,10 @@
 use super::{
     Email, Identity,
     limits::{MAX_BINDINGS_PER_ACCOUNT, MAX_INVITATIONS_PER_ORG},
-    rows::Kept,
+    rows::{Kept, scope_of},
     scope::{Held, Scope, administers, is_member, is_superadmin, may_handle, role_at},
     turn::Turn,
-    wire::{Binding, Invitation},
+    wire::{AccountDomain, Binding, Invitation},
 };
 use crate::{
     call::Call,
@@ -112,7 +112,7 @@ impl Identity {
         turn.end(call, done).await
     }
 
-    /// Ends all roles and invitations of an org that is closed.
+    /// Ends all roles and invitations of an org that is closed, and frees its domains.
     pub async fn drop_org(&self, call: &Call, org: OrgId) -> Result<(), Refusal> {
         if !is_superadmin(call.caller(), call.now().unix_s) {
             administers(call.caller(), &Scope::Org(org), call.now().unix_s)?;
@@ -202,6 +202,9 @@ impl<O: DerefMut<Target = Open> + Send> Turn<'_, O> {
                 self.require_other_head(&kept.row.heads, account).await?;
             }
         }
+        // What was sent to him before is outdated: it may say more, or for longer, than this.
+        let email = self.address_of(account).await?;
+        self.withdraw_invitations(scope.org(), &email, |invited| invited == scope).await?;
         self.bind(account, scope, role, expires_unix_s).await
     }
 
@@ -215,7 +218,12 @@ impl<O: DerefMut<Target = Open> + Send> Turn<'_, O> {
         if let Some(own) = own {
             may_handle(own, found.1.role)?;
         }
-        self.unbind(&found.0, &found.1).await
+        self.unbind(&found.0, &found.1).await?;
+        // An older invitation to the same place, or to one within it, does not give it back. One to the whole org is not for
+        // the admin of a project to take.
+        let email = self.address_of(account).await?;
+        let is_within = |invited: Scope| invited == scope || scope.project().is_none();
+        self.withdraw_invitations(scope.org(), &email, is_within).await
     }
 
     pub(super) async fn set_suspended(&mut self, account: AccountId, org: OrgId, suspend: bool) -> Result<(), Refusal> {
@@ -251,19 +259,30 @@ impl<O: DerefMut<Target = Open> + Send> Turn<'_, O> {
             self.unbind(&kept, &held).await?;
         }
         // Who is sent away, or has left, does not come back by an older invitation.
-        let email = Email::assume_canonical(self.known_principal(account).await?.row.email);
-        self.withdraw_invitations(org, &email).await
+        let email = self.address_of(account).await?;
+        self.withdraw_invitations(org, &email, |_| true).await
     }
 
-    /// Takes back what an org sent to an address. Looked for among the org's own invitations, of which there are no more than
-    /// it may send: those to an address are as many as strangers like.
-    pub(super) async fn withdraw_invitations(&mut self, org: OrgId, email: &Email) -> Result<(), Refusal> {
-        for kept in self.find(Invitation::ORG, &org.to_string(), MAX_INVITATIONS_PER_ORG + 1).await? {
-            if kept.row.email == email.as_str() {
+    /// Takes back what an org sent to an address into scopes that pass. Found by both: those to an address are as many as
+    /// strangers like.
+    pub(super) async fn withdraw_invitations(
+        &mut self,
+        org: OrgId,
+        email: &Email,
+        passes: impl Fn(Scope) -> bool + Send,
+    ) -> Result<(), Refusal> {
+        let of_org = (Invitation::ORG, &org.to_string());
+        let to_email = (Invitation::EMAIL, email.as_str());
+        for kept in self.find_both(of_org, to_email, MAX_INVITATIONS_PER_ORG + 1).await? {
+            if scope_of(&kept.row.org_id, &kept.row.project_id)?.is_some_and(&passes) {
                 self.remove::<Invitation>(kept.id).await?;
             }
         }
         Ok(())
+    }
+
+    async fn address_of(&mut self, account: AccountId) -> Result<Email, Refusal> {
+        Ok(Email::assume_canonical(self.known_principal(account).await?.row.email))
     }
 
     pub(super) async fn new_org_id(&mut self) -> Result<OrgId, Refusal> {
@@ -301,6 +320,7 @@ impl<O: DerefMut<Target = Open> + Send> Turn<'_, O> {
         let org = org.to_string();
         let bindings = self.remove_all(Binding::ORG, &org).await?;
         self.remove_all(Invitation::ORG, &org).await?;
+        self.remove_all(AccountDomain::ORG, &org).await?;
         self.all_change(&bindings)
     }
 

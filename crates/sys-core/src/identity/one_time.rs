@@ -26,6 +26,13 @@ pub(super) const MAX_TOKENS_LOOKED_AT: usize = 64;
 const CALLS_FOR_A_CLEARING: u8 = 8;
 const CLEARED_AT_ONCE: usize = 16;
 
+/// What somebody chose who registered. It is nobody's until the address is proven with the token that it is kept beside.
+#[derive(Clone, Copy)]
+pub(super) struct Chosen<'a> {
+    pub(super) password: &'a StoredPassword,
+    pub(super) display_name: &'a str,
+}
+
 /// What stands in the place of an account for an address that has none. No account has this id: it was made in 1970.
 fn stand_in(email: &Email) -> AccountId {
     let hash = digest(&SHA256, email.as_str().as_bytes());
@@ -41,7 +48,7 @@ impl<O: DerefMut<Target = Open> + Send> Turn<'_, O> {
         account: AccountId,
         purpose: Purpose,
         life_s: i64,
-        password: Option<&StoredPassword>,
+        chosen: Option<Chosen<'_>>,
     ) -> Result<Option<TokenSecret>, Refusal> {
         let mut alive = 0;
         for kept in self.find(OneTimeToken::ACCOUNT, &account.to_string(), MAX_TOKENS_LOOKED_AT).await? {
@@ -57,7 +64,8 @@ impl<O: DerefMut<Target = Open> + Send> Turn<'_, O> {
         let row = OneTimeToken {
             purpose: purpose.into(),
             account_id: account.to_string(),
-            password_phc: password.map(|password| password.phc().to_owned()).unwrap_or_default(),
+            password_phc: chosen.map(|chosen| chosen.password.phc().to_owned()).unwrap_or_default(),
+            display_name: chosen.map(|chosen| chosen.display_name.to_owned()).unwrap_or_default(),
             expires_unix_s: self.now_unix_s.saturating_add(life_s),
             ..OneTimeToken::default()
         };

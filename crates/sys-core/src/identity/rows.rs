@@ -4,7 +4,7 @@
 
 use super::{
     scope::{Held, Scope},
-    wire::{Binding, Imported, Invitation, OneTimeToken, Principal, Purpose, Session, policy},
+    wire::{AccountDomain, Binding, Imported, Invitation, OneTimeToken, Principal, Purpose, Session, policy},
 };
 use crate::refusal::Refusal;
 use bytes::Bytes;
@@ -27,6 +27,7 @@ impl Row for Binding {}
 impl Row for Invitation {}
 impl Row for OneTimeToken {}
 impl Row for Imported {}
+impl Row for AccountDomain {}
 
 /// A row and the id under which it stands.
 #[derive(Debug, Clone)]
@@ -46,6 +47,12 @@ impl<M> By<M> {
 
 impl Principal {
     pub(super) const EMAIL: By<Self> = By::field(2);
+    pub(super) const UNPROVEN: By<Self> = By::field(9);
+}
+
+impl AccountDomain {
+    pub(super) const DOMAIN: By<Self> = By::field(2);
+    pub(super) const ORG: By<Self> = By::field(3);
 }
 
 impl Session {
@@ -134,6 +141,12 @@ impl Wanted for &String {
 impl Wanted for [u8; 32] {
     fn value(self) -> Value {
         Value::Bytes(Bytes::copy_from_slice(&self))
+    }
+}
+
+impl Wanted for bool {
+    fn value(self) -> Value {
+        Value::Bool(self)
     }
 }
 

@@ -7,10 +7,12 @@
 use super::{
     Email, Identity,
     limits::{RESET_TOKEN_S, SETUP_TOKEN_S, VERIFY_TOKEN_S},
+    one_time::Chosen,
     rows::{Kept, SYSTEM, account_id},
     scope::Held,
     sessions::Device,
     turn::Turn,
+    unproven::Holder,
     wire::{Binding, OneTimeToken, Principal, Purpose},
 };
 use crate::{
@@ -82,16 +84,29 @@ pub struct Who {
 }
 
 impl Identity {
-    /// Registers an account for an address, unless it has one. The password counts once the address is proven.
-    pub async fn register(&self, call: &Call, email: &Email, password: Password) -> Result<Registered, Refusal> {
+    /// Registers an account for an address, unless it has one. Password and name count once the address is proven: of several who
+    /// registered it, those of the one who has the mailbox.
+    pub async fn register(
+        &self,
+        call: &Call,
+        email: &Email,
+        password: Password,
+        display_name: &str,
+    ) -> Result<Registered, Refusal> {
         let password = self.0.passwords.hash(password).await?;
         let mut turn = self.turn(call).await?;
-        let done = turn.register(email, &password).await;
+        let done = turn.register(email, Chosen { password: &password, display_name }).await;
         turn.end(call, done).await
     }
 
     /// Proves an address: the token shows the mailbox, the password that it was the same person who registered.
-    pub async fn verify_email(&self, call: &Call, token: &str, password: Password) -> Result<AccountId, Refusal> {
+    /// Returns the account, and the name that was chosen with this token's registration.
+    pub async fn verify_email(
+        &self,
+        call: &Call,
+        token: &str,
+        password: Password,
+    ) -> Result<(AccountId, String), Refusal> {
         let mut turn = self.turn(call).await?;
         let found = turn.find_token(token, Purpose::Verify).await;
         let found = turn.end(call, found).await?;
@@ -169,7 +184,7 @@ impl Identity {
         turn.end(call, done).await
     }
 
-    /// Makes the first superadmin and logs him in.
+    /// Makes the first superadmin and logs him in. Beside it: the account whose unproven registration made way.
     pub async fn set_up(
         &self,
         call: &Call,
@@ -177,7 +192,7 @@ impl Identity {
         email: &Email,
         password: Password,
         device_name: &str,
-    ) -> Result<SignedIn, Refusal> {
+    ) -> Result<(SignedIn, Option<AccountId>), Refusal> {
         let mut turn = self.turn(call).await?;
         let found = turn.find_token(token, Purpose::Setup).await;
         let found = turn.end(call, found).await?;
@@ -214,16 +229,17 @@ impl Identity {
 }
 
 impl<O: DerefMut<Target = Open> + Send> Turn<'_, O> {
-    pub(super) async fn register(&mut self, email: &Email, password: &StoredPassword) -> Result<Registered, Refusal> {
+    pub(super) async fn register(&mut self, email: &Email, chosen: Chosen<'_>) -> Result<Registered, Refusal> {
         self.clear_nobodys_tokens().await?;
         let Some(principal) = self.find_one(Principal::EMAIL, email.as_str()).await? else {
             let row = Principal {
                 email: email.as_str().to_owned(),
-                password_phc: password.phc().to_owned(),
+                password_phc: chosen.password.phc().to_owned(),
+                unproven: true,
                 ..Principal::default()
             };
             let account = self.add_principal(row).await?;
-            let token = self.issue(account, Purpose::Verify, VERIFY_TOKEN_S, Some(password)).await?;
+            let token = self.issue(account, Purpose::Verify, VERIFY_TOKEN_S, Some(chosen)).await?;
             let token = token.ok_or_else(|| Refusal::internal("a new account has tokens"))?;
             return Ok(Registered::New { account, token });
         };
@@ -232,7 +248,7 @@ impl<O: DerefMut<Target = Open> + Send> Turn<'_, O> {
             return Ok(Registered::Taken);
         }
         let account = AccountId::from_record(principal.id);
-        let token = self.issue(account, Purpose::Verify, VERIFY_TOKEN_S, Some(password)).await?;
+        let token = self.issue(account, Purpose::Verify, VERIFY_TOKEN_S, Some(chosen)).await?;
         Ok(Registered::Waiting { token })
     }
 
@@ -245,18 +261,19 @@ impl<O: DerefMut<Target = Open> + Send> Turn<'_, O> {
     }
 
     /// Uses up a token that proves an address, whose password was right.
-    pub(super) async fn prove(&mut self, token: &Kept<OneTimeToken>) -> Result<AccountId, Refusal> {
+    pub(super) async fn prove(&mut self, token: &Kept<OneTimeToken>) -> Result<(AccountId, String), Refusal> {
         let account = account_id(&token.row.account_id)?;
         let mut principal = self.principal(account).await?.ok_or_else(super::turn::token_refused)?;
         if principal.row.disabled || principal.row.verified {
             return Err(super::turn::token_refused());
         }
         principal.row.verified = true;
+        principal.row.unproven = false;
         principal.row.password_phc.clone_from(&token.row.password_phc);
         self.replace(&principal).await?;
         self.remove_tokens(account).await?;
         self.changes(account);
-        Ok(account)
+        Ok((account, token.row.display_name.clone()))
     }
 
     pub(super) async fn forget_password(&mut self, email: &Email) -> Result<Option<TokenSecret>, Refusal> {
@@ -281,6 +298,7 @@ impl<O: DerefMut<Target = Open> + Send> Turn<'_, O> {
         }
         password.phc().clone_into(&mut principal.row.password_phc);
         principal.row.verified = true;
+        principal.row.unproven = false;
         principal.row.loopback_only_password = false;
         self.replace(&principal).await?;
         self.remove_tokens(account).await?;
@@ -294,16 +312,18 @@ impl<O: DerefMut<Target = Open> + Send> Turn<'_, O> {
         email: &Email,
         password: &StoredPassword,
         device: Device<'_>,
-    ) -> Result<SignedIn, Refusal> {
+    ) -> Result<(SignedIn, Option<AccountId>), Refusal> {
         self.remove_all(OneTimeToken::PURPOSE, Purpose::Setup).await?;
         if self.find_one(Binding::HEADS, SYSTEM).await?.is_some() {
             return Err(super::turn::token_refused());
         }
-        if self.find_one(Principal::EMAIL, email.as_str()).await?.is_some() {
+        let holder = self.holder(email).await?;
+        if holder == Holder::Account {
             // Somebody may be logged in with it, with a password that others know.
             return Err(Refusal::new(Reason::EmailTaken, "the address has an account")
                 .help("a superadmin is a new account: take another address"));
         }
+        let made_way = self.make_way(holder).await?;
         let row = Principal {
             email: email.as_str().to_owned(),
             password_phc: password.phc().to_owned(),
@@ -320,7 +340,7 @@ impl<O: DerefMut<Target = Open> + Send> Turn<'_, O> {
             created_unix_s: self.now_unix_s,
         };
         self.insert(self.new_id(), &Binding::of(&held)).await?;
-        self.open_session(identity, account, device).await
+        Ok((self.open_session(identity, account, device).await?, made_way))
     }
 
     async fn who_am_i(&mut self) -> Result<Who, Refusal> {

@@ -9,6 +9,7 @@ use super::{
     rows::{Kept, SYSTEM},
     scope::{Scope, administers, is_superadmin},
     turn::Turn,
+    unproven::Holder,
     wire::{Binding, Invitation, Principal, Purpose},
 };
 use crate::{
@@ -30,6 +31,8 @@ pub struct Created {
     pub verified: bool,
     /// For the mail by which its person chooses a password, where none was given.
     pub token: Option<TokenSecret>,
+    /// An account that made way, since nobody had proven its address; its record is for the account module to delete.
+    pub made_way: Option<AccountId>,
 }
 
 impl Identity {
@@ -94,10 +97,12 @@ impl<O: DerefMut<Target = Open> + Send> Turn<'_, O> {
         managed_by: Option<OrgId>,
         password: Option<StoredPassword>,
     ) -> Result<Created, Refusal> {
-        if self.find_one(Principal::EMAIL, email.as_str()).await?.is_some() {
+        let holder = self.holder(email).await?;
+        if holder == Holder::Account {
             return Err(Refusal::new(Reason::EmailTaken, "the address has an account")
                 .help("invite its owner into the org instead"));
         }
+        let made_way = self.make_way(holder).await?;
         let verified = managed_by.is_some();
         let row = Principal {
             email: email.as_str().to_owned(),
@@ -111,7 +116,7 @@ impl<O: DerefMut<Target = Open> + Send> Turn<'_, O> {
             Some(_) => None,
             None => self.issue(account, Purpose::Reset, VERIFY_TOKEN_S, None).await?,
         };
-        Ok(Created { account, verified, token })
+        Ok(Created { account, verified, token, made_way })
     }
 
     pub(super) async fn set_disabled(&mut self, account: AccountId, disabled: bool) -> Result<(), Refusal> {

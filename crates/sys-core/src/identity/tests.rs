@@ -8,7 +8,7 @@ mod sessions;
 
 use super::{
     rows::By,
-    wire::{Binding, Imported, Invitation, OneTimeToken, Principal, Purpose, Session},
+    wire::{AccountDomain, Binding, Imported, Invitation, OneTimeToken, Principal, Purpose, Session},
 };
 use bed::Bed;
 
@@ -22,6 +22,7 @@ async fn rows_are_found_by_fields_that_are_indexed_and_named_so() {
     }
     let bed = Bed::new().await;
     check(&bed, Principal::EMAIL, "email");
+    check(&bed, Principal::UNPROVEN, "unproven");
     check(&bed, Session::ACCOUNT, "account_id");
     check(&bed, Binding::ACCOUNT, "account_id");
     check(&bed, Binding::ORG, "org_id");
@@ -35,6 +36,8 @@ async fn rows_are_found_by_fields_that_are_indexed_and_named_so() {
     check(&bed, OneTimeToken::TOKEN_HASH, "token_hash");
     check(&bed, OneTimeToken::PURPOSE, "purpose");
     check(&bed, OneTimeToken::ACCOUNT, "account_id");
+    check(&bed, AccountDomain::DOMAIN, "domain");
+    check(&bed, AccountDomain::ORG, "org_id");
     check(&bed, Imported::KEY, "key");
     assert_ne!(i32::from(Purpose::Setup), 0, "a default has no index rows");
 }

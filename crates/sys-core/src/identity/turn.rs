@@ -110,11 +110,31 @@ impl<'a, O: DerefMut<Target = Open> + Send> Turn<'a, O> {
         after: Option<RecordId>,
         limit: usize,
     ) -> Result<Vec<Kept<M>>, Refusal> {
-        let table = self.table::<M>()?;
         let mut find = Find::all(OrgTag::GLOBAL).with(by.0, wanted.value()).first(limit);
         find.after = after;
-        let found = self.open.danger_unruled(&table).find(&find).await?;
+        self.found(&find).await
+    }
+
+    /// The first rows of a kind, whatever is in them.
+    pub(super) async fn first<M: Row>(&mut self, limit: usize) -> Result<Vec<Kept<M>>, Refusal> {
+        self.found(&Find::all(OrgTag::GLOBAL).first(limit)).await
+    }
+
+    async fn found<M: Row>(&mut self, find: &Find) -> Result<Vec<Kept<M>>, Refusal> {
+        let table = self.table::<M>()?;
+        let found = self.open.danger_unruled(&table).find(find).await?;
         found.iter().map(|stored| Ok(Kept { id: stored.id(), row: typed(stored)? })).collect()
+    }
+
+    /// The rows that two fields find together. Takes no longer than the rarer of the two has rows, however many the other has.
+    pub(super) async fn find_both<M: Row>(
+        &mut self,
+        (one, wanted): (By<M>, impl Wanted),
+        (other, also_wanted): (By<M>, impl Wanted),
+        limit: usize,
+    ) -> Result<Vec<Kept<M>>, Refusal> {
+        let find = Find::all(OrgTag::GLOBAL).with(one.0, wanted.value()).with(other.0, also_wanted.value());
+        self.found(&find.first(limit)).await
     }
 
     /// The first row that a field finds: the only one where it is UNIQUE.

@@ -124,6 +124,10 @@ fn store(engine: &EngineStats, families: &mut Families<'_>) -> fmt::Result {
     let help = "Attempts that lost against other commits; most of them then went well";
     let mut conflicts = families.of("sys_store_conflicts", help, MetricType::Counter)?;
     counter(&mut conflicts, &[], engine.conflicts)?;
+    let help = "Keys that were looked up, and ranges that were read, by transactions that have ended";
+    let mut reads = families.of("sys_store_reads", help, MetricType::Counter)?;
+    counter(&mut reads, &[("of", "key")], engine.keys_read)?;
+    counter(&mut reads, &[("of", "range")], engine.ranges_read)?;
     families.gauge("sys_store_rows", "Rows in the store: records, index entries, changes, leaves", engine.rows)
 }
 

@@ -45,6 +45,8 @@ reasons! {
     Conflict = "CONFLICT", Aborted;
     /// The call took longer than its method may.
     Deadline = "DEADLINE", DeadlineExceeded;
+    /// A domain of mail is another org's.
+    DomainTaken = "DOMAIN_TAKEN", AlreadyExists;
     /// The address has an account.
     EmailTaken = "EMAIL_TAKEN", AlreadyExists;
     /// The record is not what it was when it was read.

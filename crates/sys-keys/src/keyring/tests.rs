@@ -155,6 +155,38 @@ fn each_of_two_sealers_opens_the_same_keys() {
 }
 
 #[test]
+fn another_passphrase_opens_the_same_keys_and_the_one_before_opens_nothing() {
+    let house = House::new();
+    let (old, new) = (passphrase("correct horse"), passphrase("battery staple"));
+    let keyring = house.create_with(&old);
+    keyring.add_sealer(&house.danger()).unwrap();
+    let later = SealerFrame { name: "tpm2".to_owned(), body: vec![1; 1500] };
+    keyring.file().append(&Payload::Sealer(later)).unwrap();
+    keyring.space_or_create(space(1)).unwrap();
+    keyring.rotate(space(1)).unwrap();
+    let before = live(&keyring, space(1));
+    drop(keyring);
+
+    let replace = |old: &Unsealer, new: &Unsealer| Keyring::replace_sealer(&house.path(), old, new, &*house.entropy);
+    let whole = fs::read(house.path()).unwrap();
+    assert!(matches!(replace(&new, &old), Err(KeyError::Unseal)));
+    assert!(matches!(replace(&old, &passphrase("short")), Err(KeyError::WeakPassphrase { .. })));
+    assert_eq!(fs::read(house.path()).unwrap(), whole, "what is refused changes nothing");
+
+    replace(&old, &new).unwrap();
+    assert!(matches!(house.open_with(&old), Err(KeyError::Unseal)));
+    for unsealer in [&new, &house.danger()] {
+        assert_eq!(live(&house.open_with(unsealer).unwrap(), space(1)), before);
+    }
+    // The file goes on as any other.
+    let keyring = house.open_with(&new).unwrap();
+    keyring.space_or_create(space(2)).unwrap();
+    let reopened = house.open_with(&new).unwrap();
+    assert_eq!(live(&reopened, space(2)), live(&keyring, space(2)));
+    assert_eq!(reopened.sealers(), ["passphrase", "danger-key-file", "tpm2"]);
+}
+
+#[test]
 fn a_sealer_of_a_later_version_is_kept_and_skipped() {
     let house = House::new();
     let keyring = house.create();

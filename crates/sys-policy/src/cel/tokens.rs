@@ -47,7 +47,7 @@ fn of_leaf(leaf: &Ir, indexes: &Indexes) -> Vec<Proposal> {
         (Leaf::InLiterals(Operand::Path(path), literals), false) => equal(path, literals, indexes),
         (Leaf::Text(TextTest::StartsWith, Operand::Path(path), Operand::Literal(Literal::Str(text))), false) => {
             match indexed(path, indexes) {
-                Some((field, Index::Search)) => words_of(field, words::certain_beginnings(text)),
+                Some((field, Index::Search { .. })) => words_of(field, words::certain_beginnings(text)),
                 _ => Vec::new(),
             }
         }
@@ -58,13 +58,15 @@ fn of_leaf(leaf: &Ir, indexes: &Indexes) -> Vec<Proposal> {
 /// The field is one of the literals.
 fn equal(path: &Path, literals: &[Literal], indexes: &Indexes) -> Vec<Proposal> {
     match (indexed(path, indexes), literals) {
-        (Some((field, Index::Equal | Index::Unique { .. })), _) => {
+        (Some((field, Index::Equal | Index::Unique { .. } | Index::Search { whole: true })), _) => {
             let values = literals.iter().map(|literal| exact(field, literal)).collect::<Option<Vec<_>>>();
             let test =
                 values.filter(|values| !values.is_empty()).map(|any_of| TokenTest { field: field.number(), any_of });
             test.map(Proposal::Fixed).into_iter().collect()
         }
-        (Some((field, Index::Search)), [Literal::Str(text)]) => words_of(field, words::beginnings(text)),
+        (Some((field, Index::Search { whole: false })), [Literal::Str(text)]) => {
+            words_of(field, words::beginnings(text))
+        }
         _ => Vec::new(),
     }
 }

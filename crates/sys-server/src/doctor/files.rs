@@ -1,6 +1,5 @@
 //! The files of a data directory: who may open them, what was left over, what lies about.
 
-use super::check_is_data_dir;
 use crate::data_dir::DataDir;
 use anyhow::Context;
 use std::{
@@ -40,7 +39,7 @@ impl FileFinding {
 
 /// Looks at a data directory before anything in it is opened. Fails if it is none.
 pub(super) fn look(dir: &DataDir) -> anyhow::Result<Vec<FileFinding>> {
-    check_is_data_dir(dir)?;
+    dir.require_files()?;
     let mut findings = Vec::new();
     findings.extend(mode(dir.path())?);
     let entries = fs::read_dir(dir.path()).with_context(|| format!("{} cannot be read", dir.path().display()))?;

@@ -141,7 +141,20 @@ fn a_wrong_line_is_named_with_what_is_wrong_and_no_value() {
     unknown_field.insert_str(1, r#""titel":"x","#);
     let foreign_project = note_line(5, secret).replace(&global("project", 1), &global("project", 77));
     let role = account_line(5, "eve@example.org").replace("USER", "SUPERADMIN");
+    // A role elsewhere is for its person to accept, wherever among his roles it stands.
+    let elsewhere = account_line(5, "eve@example.org")
+        .replace(&format!(r#""org_id":"{}""#, global("org", 1)), &format!(r#""org_id":"{}""#, global("org", 2)));
+    let with_domain =
+        |number, domain: &str| org_line(number).replacen('{', &format!(r#"{{"accountDomains":["{domain}"],"#), 1);
     for (what, lines, line, why) in [
+        ("accounts", vec![account_line(4, "dan@example.org"), elsewhere], 2, "in the org that manages it alone"),
+        (
+            "sys.account.v1.Org",
+            vec![with_domain(5, "a.example.org"), with_domain(6, "a.example.org")],
+            2,
+            "has this `domain`",
+        ),
+        ("sys.account.v1.Org", vec![with_domain(5, "A.example.org")], 1, "in lower case and ASCII"),
         ("notes.v1.Note", vec![note_line(3, "a"), "{".to_owned()], 2, "it is no notes.v1.Note in JSON, at column"),
         ("notes.v1.Note", vec![unknown_field], 1, "it is no notes.v1.Note in JSON, at column"),
         ("notes.v1.Note", vec![note_line(5, "")], 1, "title: "),

@@ -18,6 +18,7 @@ mod metrics;
 mod mishaps;
 mod private_memory;
 mod server;
+mod upkeep;
 
 use serde_json::{Value, json};
 use server::Server;

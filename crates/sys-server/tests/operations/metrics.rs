@@ -45,6 +45,7 @@ fn calls_and_refusals_are_counted_by_method_code_and_reason() {
     assert!(of("sys_store_commit_seconds_count") >= 1.0);
     assert!(of("sys_store_sync_seconds_count") >= of("sys_store_commit_seconds_count"), "a commit takes a sync or two");
     assert!(of("sys_store_rows") > 10.0);
+    assert!(of("sys_store_reads_total{of=\"key\"}") > 1.0 && of("sys_store_reads_total{of=\"range\"}") > 0.0);
     assert!(of("sys_file_bytes{file=\"store\"}") > 4_096.0);
     assert!(of("process_resident_memory_bytes") > 1e6);
 }

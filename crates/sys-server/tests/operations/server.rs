@@ -63,7 +63,7 @@ impl Server {
         };
         let addr = after("ready http://").parse().unwrap();
         let metrics = after("metrics http://").parse().unwrap();
-        Self { addr, metrics, setup_token: after("--token "), dir, child }
+        Self { addr, metrics, setup_token: after("this token: "), dir, child }
     }
 
     /// What it has logged so far.

@@ -184,10 +184,7 @@ impl Ground {
         if store.keyring().space(system_space())?.is_none() {
             return Err(StoreError::KeysMissing { space: system_space() });
         }
-        if store.is_known(&mut self.open).await? {
-            return Ok(false);
-        }
-        Err(StoreError::Catalog { what: "it has rows, but none that says what store it is".to_owned() })
+        store.is_known(&mut self.open).await.map(|known| !known)
     }
 
     /// Counts a fault, and names its place if it is one of the first.

@@ -101,10 +101,25 @@ pub struct RedbEngine {
 /// A transaction of a [`RedbEngine`].
 #[derive(Debug)]
 pub struct RedbTxn {
-    inner: Arc<Inner>,
+    tally: Tally,
     snapshot: Arc<Snapshot>,
     reads: ReadSet,
     began: Instant,
+}
+
+/// What one transaction has read. The engine is told when it ends, and not at each read, where all threads would write to one
+/// place.
+#[derive(Debug)]
+struct Tally {
+    inner: Arc<Inner>,
+    keys: u64,
+    ranges: u64,
+}
+
+impl Drop for Tally {
+    fn drop(&mut self) {
+        self.inner.state.counters.read(self.keys, self.ranges);
+    }
 }
 
 #[derive(Debug)]
@@ -206,7 +221,8 @@ impl Engine for RedbEngine {
     async fn begin(&self) -> Result<RedbTxn, EngineError> {
         let published = self.inner.state.published.read().unwrap_or_else(PoisonError::into_inner);
         let snapshot = Arc::clone(published.as_ref().ok_or(EngineError::Closed)?);
-        Ok(RedbTxn { inner: Arc::clone(&self.inner), snapshot, reads: ReadSet::default(), began: Instant::now() })
+        let tally = Tally { inner: Arc::clone(&self.inner), keys: 0, ranges: 0 };
+        Ok(RedbTxn { tally, snapshot, reads: ReadSet::default(), began: Instant::now() })
     }
 
     fn changes(&self, prefix: Bytes) -> Changes {
@@ -220,7 +236,7 @@ impl Engine for RedbEngine {
 
 impl RedbTxn {
     fn check_age(&self) -> Result<(), EngineError> {
-        if self.began.elapsed() > self.inner.snapshot_age { Err(EngineError::SnapshotTooOld) } else { Ok(()) }
+        if self.began.elapsed() > self.tally.inner.snapshot_age { Err(EngineError::SnapshotTooOld) } else { Ok(()) }
     }
 }
 
@@ -231,6 +247,7 @@ impl Txn for RedbTxn {
 
     async fn get(&mut self, key: &[u8]) -> Result<Option<Bytes>, EngineError> {
         self.check_age()?;
+        self.tally.keys += 1;
         self.reads.add_key(key);
         sound(|| {
             let value = ReadableTable::get(&self.snapshot.rows, key).map_err(engine_error)?;
@@ -241,6 +258,7 @@ impl Txn for RedbTxn {
     async fn range(&mut self, keys: KeyRange, order: Order, limit: usize) -> Result<Vec<(Bytes, Bytes)>, EngineError> {
         self.check_age()?;
         at_most(Bounded::RangeRows, limit, MAX_RANGE_ROWS)?;
+        self.tally.ranges += 1;
         let rows = sound(|| self.snapshot.range(&keys, order, limit))?;
         self.reads.add_range(keys, order, limit, &rows);
         Ok(rows)
@@ -253,7 +271,7 @@ impl Txn for RedbTxn {
         let size_bytes = check_writes(&writes)?;
         self.reads.check_whole()?;
         let reads = Reads::These(self.reads);
-        hand_over(self.inner, self.snapshot, reads, writes, size_bytes).await
+        hand_over(Arc::clone(&self.tally.inner), self.snapshot, reads, writes, size_bytes).await
     }
 
     async fn commit_alone(self, writes: Vec<Write>) -> Result<CommitVersion, CommitError> {
@@ -261,7 +279,7 @@ impl Txn for RedbTxn {
             return Ok(self.snapshot.version);
         }
         let size_bytes = check_each(&writes)?;
-        hand_over(self.inner, self.snapshot, Reads::Everything, writes, size_bytes).await
+        hand_over(Arc::clone(&self.tally.inner), self.snapshot, Reads::Everything, writes, size_bytes).await
     }
 }
 

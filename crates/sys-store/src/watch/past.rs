@@ -63,7 +63,7 @@ impl Confined<'_> {
         let space = self.table.at(query.home()).space;
         let mut notes = self.notes_after(query, point.version);
         while !notes.is_empty() {
-            for note in self.read_notes(&mut notes).await? {
+            for (_, note) in self.read_notes(&mut notes).await? {
                 let Some(before) = note.before else { continue };
                 let stored = self.open.open_record(self.table, record_id(space, note.uuid), before)?;
                 self.show_state(watch, query, point, stored)?;

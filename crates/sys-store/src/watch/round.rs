@@ -8,14 +8,15 @@ use crate::{
     confined::Confined,
     cursor::{beginning, behind},
     engine::{CommitVersion, KeyRange, Order, key_after},
-    key::{join, record_id},
+    key::{KeyPart, join, parse, record_id},
     list::Query,
     note::Note,
     records::Stored,
     refused::{Refused, StoreError},
     view::View,
 };
-use std::collections::BTreeSet;
+use bytes::Bytes;
+use std::collections::{BTreeMap, BTreeSet, btree_map::Entry};
 use sys_keys::SpaceKeys;
 use sys_policy::{Filter, Now};
 use uuid::Uuid;
@@ -27,6 +28,11 @@ const MAX_EVENT_BYTES: usize = 1 << 20;
 const MAX_OPENED: usize = 4_096;
 /// Most changed records of a round. If there are more, all records are judged: the events are the same.
 const MAX_CHANGED: usize = 65_536;
+/// What a record of a round takes beside its state.
+const STATE_BYTES: usize = 64;
+/// Most bytes of states that a round keeps of records which were written again between its moment and its transaction, some
+/// milliseconds. Of those beyond, the present state is judged.
+const MAX_KEPT_BYTES: usize = 1 << 20;
 /// Notes of one read. Each may hold a record.
 const NOTES: usize = 64;
 /// Records that are judged in one go before others get their turn on the thread.
@@ -38,7 +44,60 @@ pub(crate) enum Round {
     /// All records with ids from this one on, and what was shown from there.
     All(Uuid),
     /// These.
-    These(BTreeSet<Uuid>),
+    These(BTreeMap<Uuid, State>),
+}
+
+/// The state of a record that a round judges.
+#[derive(Debug, Clone)]
+pub(crate) enum State {
+    /// The one that stands there.
+    Present,
+    /// The one of the round's moment, sealed; none if there was no record. It was written again since.
+    Of(Option<Bytes>),
+}
+
+/// What was written behind a commit, and up to another.
+struct Changed {
+    records: BTreeMap<Uuid, State>,
+    /// What was written since, and the state before.
+    since: BTreeMap<Uuid, State>,
+}
+
+impl Round {
+    /// About how many bytes of memory it takes.
+    pub(super) fn size_bytes(&self) -> usize {
+        let size = |state: &State| match state {
+            State::Of(Some(sealed)) => STATE_BYTES + sealed.len(),
+            State::Present | State::Of(None) => STATE_BYTES,
+        };
+        match self {
+            Self::All(_) => 0,
+            Self::These(ids) => ids.values().map(size).sum(),
+        }
+    }
+}
+
+impl Changed {
+    /// Another record that was written since the moment.
+    fn add_since(&mut self, note: Note, kept_bytes: &mut usize) {
+        // Only the first note behind the moment holds the state of it.
+        let Entry::Vacant(entry) = self.since.entry(note.uuid) else { return };
+        *kept_bytes = kept_bytes.saturating_add(note.before.as_ref().map_or(0, Bytes::len));
+        entry.insert(if *kept_bytes > MAX_KEPT_BYTES { State::Present } else { State::Of(note.before) });
+    }
+
+    /// The records of the round, with those whose conditions have turned.
+    fn round(mut self, turned: BTreeSet<Uuid>) -> Round {
+        for uuid in turned {
+            self.records.entry(uuid).or_insert(State::Present);
+        }
+        for (uuid, state) in &mut self.records {
+            if let Some(of_moment) = self.since.remove(uuid) {
+                *state = of_moment;
+            }
+        }
+        Round::These(self.records)
+    }
 }
 
 /// What a call has brought so far.
@@ -68,6 +127,7 @@ impl Confined<'_> {
         watch: &mut Watch,
         query: &Query<'_>,
         rights: Rights,
+        up_to: CommitVersion,
     ) -> Result<bool, Refused> {
         let (version, now) = (self.open.snapshot_version(), *self.open.now());
         let is_other = watch.rights != rights || now < watch.judged_at;
@@ -79,17 +139,17 @@ impl Confined<'_> {
         let changed = if is_other || expired || watch.reset {
             None
         } else {
-            self.changed_since(query, watch.seen).await?.zip(watch.turns.take(now))
+            self.changed_between(query, watch.seen, up_to).await?.zip(watch.turns.take(now))
         };
-        watch.round = Some(match changed {
-            Some((changed, turned)) => Round::These(changed.into_iter().chain(turned).collect()),
+        (watch.round, watch.seen) = match changed {
+            // What all records showed last may be behind the moment already.
+            Some((changed, turned)) => (Some(changed.round(turned)), watch.seen.max(up_to)),
             None => {
                 watch.turns.clear();
                 watch.expiry = self.caller.next_expiry(&now);
-                Round::All(beginning(Order::Asc))
+                (Some(Round::All(beginning(Order::Asc))), version)
             }
-        });
-        watch.seen = version;
+        };
         Ok(true)
     }
 
@@ -149,13 +209,18 @@ impl Confined<'_> {
         watch: &mut Watch,
         query: &Query<'_>,
         keys: &SpaceKeys,
-        mut ids: BTreeSet<Uuid>,
+        mut ids: BTreeMap<Uuid, State>,
         told: &mut Told<'_>,
     ) -> Result<Option<Round>, Refused> {
         let space = self.table.at(query.home()).space;
         while !told.is_full() && told.opened < MAX_OPENED {
-            let Some(uuid) = ids.pop_first() else { break };
-            let stored = self.open.record(self.table, record_id(space, uuid)).await?;
+            let Some((uuid, state)) = ids.pop_first() else { break };
+            let id = record_id(space, uuid);
+            let stored = match state {
+                State::Present => self.open.record(self.table, id).await?,
+                State::Of(None) => None,
+                State::Of(Some(sealed)) => Some(self.open.open_record(self.table, id, sealed)?),
+            };
             self.tell(watch, query, keys, uuid, stored, told);
             told.opened().await;
         }
@@ -210,22 +275,29 @@ impl Confined<'_> {
         of_rules.into_iter().chain(of_filter).min()
     }
 
-    /// The records of the table that were written after a commit. None if they are too many, or are not noted any more.
-    async fn changed_since(
+    /// The records of the table that were written after a commit and up to another. None if they are too many, or are not
+    /// noted any more.
+    async fn changed_between(
         &mut self,
         query: &Query<'_>,
         version: CommitVersion,
-    ) -> Result<Option<BTreeSet<Uuid>>, StoreError> {
+        up_to: CommitVersion,
+    ) -> Result<Option<Changed>, StoreError> {
         if self.open.noted_from(self.table, query.home()).await? > version {
             return Ok(None);
         }
         let mut notes = self.notes_after(query, version);
-        let mut changed = BTreeSet::new();
+        let mut changed = Changed { records: BTreeMap::new(), since: BTreeMap::new() };
+        let mut kept_bytes = 0;
         while !notes.is_empty() {
-            for note in self.read_notes(&mut notes).await? {
-                changed.insert(note.uuid);
+            for (written, note) in self.read_notes(&mut notes).await? {
+                if written <= up_to {
+                    changed.records.insert(note.uuid, State::Present);
+                } else {
+                    changed.add_since(note, &mut kept_bytes);
+                }
             }
-            if changed.len() > MAX_CHANGED {
+            if changed.records.len() + changed.since.len() > MAX_CHANGED {
                 return Ok(None);
             }
             tokio::task::yield_now().await;
@@ -240,14 +312,18 @@ impl Confined<'_> {
         KeyRange { start, ..KeyRange::prefix(&prefix) }
     }
 
-    /// Reads on in a range of notes.
-    pub(super) async fn read_notes(&mut self, rest: &mut KeyRange) -> Result<Vec<Note>, StoreError> {
+    /// Reads on in a range of notes. Gives them with the commits that left them.
+    pub(super) async fn read_notes(&mut self, rest: &mut KeyRange) -> Result<Vec<(CommitVersion, Note)>, StoreError> {
         let rows = self.open.rows_in(rest.clone(), Order::Asc, NOTES).await?;
         match rows.last().filter(|_| rows.len() == NOTES) {
             Some((last, _)) => rest.start = key_after(last),
             None => rest.start = rest.end.clone(),
         }
         let malformed = || StoreError::Note { table: self.table.record.table.clone() };
-        rows.iter().map(|(_, note)| Note::from_bytes(note).ok_or_else(malformed)).collect()
+        let read = |(key, note): &(Bytes, Bytes)| match parse(key)?.part {
+            KeyPart::Change { version } => Some((CommitVersion(version), Note::from_bytes(note)?)),
+            _ => None,
+        };
+        rows.iter().map(|row| read(row).ok_or_else(malformed)).collect()
     }
 }

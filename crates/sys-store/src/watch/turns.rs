@@ -42,6 +42,11 @@ impl Turns {
         Some(due)
     }
 
+    /// How many are kept.
+    pub(super) fn len(&self) -> usize {
+        self.by_time.len()
+    }
+
     /// The next moment.
     pub(super) fn next(&self) -> Option<Now> {
         self.by_time.first().map(|(at, _)| *at).into_iter().chain(self.beyond).min()

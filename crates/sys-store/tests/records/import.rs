@@ -170,7 +170,11 @@ async fn scopes_must_exist_and_ids_must_say_where_a_record_stands() {
     let refused = put(id(org, 3), world.org_text(0), world.project_text(2)).await;
     assert!(refused.as_ref().is_err_and(|error| error.contains("no such project")), "{refused:?}");
     for elsewhere in [world.orgs[1].tag(), OrgTag::GLOBAL] {
-        assert!(put(id(elsewhere, 4), world.org_text(0), world.project_text(0)).await.is_err());
+        let refused = put(id(elsewhere, 4), world.org_text(0), world.project_text(0)).await;
+        assert!(
+            refused.as_ref().is_err_and(|error| error.starts_with("id: it is an id of another org")),
+            "{refused:?}"
+        );
     }
 }
 

@@ -10,16 +10,19 @@ use sys_contract::{
 use sys_policy::Caller;
 use sys_store::{ListRequest, Table, engine::CommitError};
 
-const REQUESTS: [(&str, &str); 9] = [
-    ("", ""),
-    ("", "id desc"),
-    ("", "title"),
-    ("", "draft desc"),
-    ("published", ""),
-    ("title.startsWith(\"plan of\")", ""),
-    ("title.startsWith(\"plan of\") && published", "title desc"),
-    ("draft == \"hidden\"", ""),
-    ("draft != \"hidden\"", ""),
+/// Filter, search and order.
+const REQUESTS: [(&str, &str, &str); 11] = [
+    ("", "", ""),
+    ("", "", "id desc"),
+    ("", "", "title"),
+    ("", "", "draft desc"),
+    ("published", "", ""),
+    ("title.startsWith(\"plan of\")", "", ""),
+    ("title.startsWith(\"plan of\") && published", "", "title desc"),
+    ("draft == \"hidden\"", "", ""),
+    ("draft != \"hidden\"", "", ""),
+    ("", "pl day", ""),
+    ("published", "of pla", "title desc"),
 ];
 
 struct Set {
@@ -51,12 +54,13 @@ impl Set {
     /// All that the user can find out, save what is random: nonces.
     async fn answers(&self) -> Vec<String> {
         let mut answers = Vec::new();
-        for (filter, order_by) in REQUESTS {
+        for (filter, search, order_by) in REQUESTS {
             for project_id in [String::new(), self.world.project_text(0), self.world.project_text(1)] {
                 let mut request = ListRequest {
                     org_id: self.world.org_text(0),
                     project_id,
                     filter: filter.to_owned(),
+                    search: search.to_owned(),
                     order_by: order_by.to_owned(),
                     page_size: 2,
                     page_token: String::new(),

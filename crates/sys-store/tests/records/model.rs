@@ -387,7 +387,7 @@ impl Oracle {
             filter: filter.to_owned(),
             order_by: order.to_owned(),
             page_size: size,
-            page_token: String::new(),
+            ..ListRequest::default()
         };
         let expect: Vec<String> = expect.iter().map(shown).collect();
         assert_eq!(pages(open, &self.table, caller, request).await, expect, "{filter} by {order}");

@@ -287,7 +287,7 @@ impl Oracle {
             filter: filter.to_owned(),
             order_by: order.to_owned(),
             page_size: size,
-            page_token: String::new(),
+            ..ListRequest::default()
         };
         let mut last: Option<DynamicMessage> = None;
         loop {

@@ -1,14 +1,14 @@
 //! Pages: tokens that open for one caller and one list, bounds, orders, and orgs that do not exist.
 
 use crate::harness::*;
-use prost_reflect::Value;
+use prost_reflect::{Value, prost::Message};
 use std::sync::Arc;
 use sys_contract::{
     id::{OrgId, OrgTag, RecordId},
     model::{Role, Verb},
 };
 use sys_policy::Caller;
-use sys_store::{ListRequest, Table};
+use sys_store::{ListRequest, MAX_PAGE_BYTES, Table};
 
 async fn set_up(count: i32) -> (World, Arc<Table>, Caller, ListRequest) {
     let world = World::new(Kind::Memory).await;
@@ -38,6 +38,7 @@ async fn a_page_token_opens_for_its_caller_and_list_alone() {
         ListRequest { org_id: world.org_text(1), ..request.clone() },
         ListRequest { project_id: world.project_text(0), ..request.clone() },
         ListRequest { filter: "weight == 1".to_owned(), ..request.clone() },
+        ListRequest { search: "plan".to_owned(), ..request.clone() },
         ListRequest { order_by: "id desc".to_owned(), ..request.clone() },
         ListRequest { order_by: "weight".to_owned(), ..request.clone() },
     ];
@@ -56,6 +57,49 @@ async fn a_page_token_opens_for_its_caller_and_list_alone() {
     let one = message(&notes, &[("org_id", text(&world.org_text(0))), ("project_id", text(&world.project_text(0)))]);
     world.create(&notes, &user, one).await.unwrap();
     assert_eq!(refusal(world.list(&notes, &user, &with(&token, &request)).await), "page token");
+}
+
+#[tokio::test]
+async fn a_page_ends_where_it_grows_too_large_and_by_what_its_caller_sees_alone() {
+    const MILLION: usize = 1_000_000;
+    let world = World::new(Kind::Memory).await;
+    let notes = world.notes().await;
+    let (author, admin) =
+        (caller(1, vec![world.at_project(Role::User, 0)]), caller(2, vec![world.at_project(Role::Admin, 0)]));
+    for number in 0..9_usize {
+        let size = if number < 8 { MILLION } else { 10 };
+        let (org, project) = world.projects[0];
+        let fields = [
+            ("org_id", text(&org.to_string())),
+            ("project_id", text(&project.to_string())),
+            ("title", text(&format!("{}", 9 - number))),
+            ("draft", text(&"d".repeat(size))),
+        ];
+        world.create(&notes, &author, message(&notes, &fields)).await.unwrap();
+    }
+    let all = ListRequest { org_id: world.org_text(0), page_size: 1_000, ..ListRequest::default() };
+    let pages = async |caller: &Caller, order_by: &str| {
+        let mut request = ListRequest { order_by: order_by.to_owned(), ..all.clone() };
+        let (mut pages, mut titles) = (Vec::new(), String::new());
+        loop {
+            let page = world.list(&notes, caller, &request).await.unwrap();
+            let bytes: usize = page.views.iter().map(|view| view.message().encoded_len() + 8).sum();
+            assert!(bytes <= MAX_PAGE_BYTES, "{bytes}");
+            page.views.iter().for_each(|view| titles.push_str(&field_text(view.message(), "title")));
+            pages.push(page.views.len());
+            request.page_token = page.next_page_token;
+            if request.page_token.is_empty() {
+                return (pages, titles);
+            }
+        }
+    };
+    assert_eq!(pages(&author, "").await, (vec![4, 5], "987654321".to_owned()));
+    assert_eq!(pages(&author, "id desc").await, (vec![5, 4], "123456789".to_owned()));
+    assert_eq!(pages(&author, "title").await, (vec![5, 4], "123456789".to_owned()));
+    assert_eq!(pages(&author, "title desc").await, (vec![4, 5], "987654321".to_owned()));
+    // The drafts are their author's: whoever does not see them does not see how long they are.
+    assert_eq!(pages(&admin, "title").await.0, [9]);
+    assert_eq!(pages(&admin, "").await.0, [9]);
 }
 
 #[tokio::test]

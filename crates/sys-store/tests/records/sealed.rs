@@ -6,7 +6,7 @@ use std::{fs, sync::Arc};
 use sys_contract::{id::RecordId, model::Role};
 use sys_keys::{Keyring, Unsealer, deterministic::SeededEntropy};
 use sys_store::{
-    Refused, SealedError, Store, StoreError, SystemKind, Table,
+    LoadError, Refused, SealedError, Store, StoreError, SystemKind, Table,
     engine::{AnyEngine, CommitVersion, Engine, KeyRange, Order, Txn, Write, memory::MemoryEngine, redb::RedbEngine},
 };
 
@@ -20,6 +20,10 @@ async fn all_rows(engine: &AnyEngine) -> Vec<(Bytes, Bytes)> {
 async fn put(engine: &AnyEngine, key: &Bytes, value: &Bytes) {
     let write = Write::Put { key: key.clone(), value: value.clone(), stamp: None };
     engine.begin().await.unwrap().commit(vec![write]).await.unwrap();
+}
+
+async fn remove(engine: &AnyEngine, key: &Bytes) {
+    engine.begin().await.unwrap().commit(vec![Write::Delete { key: key.clone() }]).await.unwrap();
 }
 
 #[tokio::test]
@@ -124,6 +128,50 @@ async fn a_store_does_not_open_under_other_keys() {
     Store::open(AnyEngine::Memory(MemoryEngine::new()), keyring.clone(), entropy.clone()).await.unwrap();
     let opened = Store::open(world.engine.clone(), keyring, entropy).await;
     assert!(matches!(opened, Err(StoreError::OtherKeys)), "{opened:?}");
+}
+
+#[tokio::test]
+async fn a_catalog_that_was_lost_is_not_begun_anew_beside_its_rows() {
+    let world = World::new(Kind::Memory).await;
+    let tasks = world.tasks().await;
+    let user = caller(1, vec![world.at_project(Role::User, 0)]);
+    let id = world.create(&tasks, &user, world.task(&tasks, 0, &[])).await.unwrap().view.id();
+    let (keyring, entropy) = (world.store.keyring().clone(), world.store.entropy().clone());
+    let open = async |engine: &AnyEngine| Store::open(engine.clone(), keyring.clone(), entropy.clone()).await;
+    let load_tasks = async |store: &Store| load(store, compile("mod-tasks", "tasks/v1/tasks.proto", TASKS)).await;
+    let rows = all_rows(&world.engine).await;
+    let row = |name: &[u8]| rows.iter().find(|(key, _)| key.starts_with(&[0; 8]) && key.ends_with(name)).unwrap();
+
+    // Of one module: it would begin with other numbers, and with none of its records.
+    let (key, value) = row(b"module/mod-tasks");
+    remove(&world.engine, key).await;
+    let lost = load_tasks(&open(&world.engine).await.unwrap()).await;
+    assert!(matches!(lost, Err(LoadError::Store(StoreError::Catalog { .. }))), "{lost:?}");
+    put(&world.engine, key, value).await;
+
+    // Of the store: all modules would.
+    let (key, value) = row(b"identity");
+    remove(&world.engine, key).await;
+    let lost = open(&world.engine).await;
+    assert!(matches!(lost, Err(StoreError::Catalog { .. })), "{lost:?}");
+    put(&world.engine, key, value).await;
+    let store = open(&world.engine).await.unwrap();
+    let tasks = load_tasks(&store).await.unwrap().by_name("tasks.v1.Task").unwrap().clone();
+    assert!(store.begin(NOW).await.unwrap().danger_unruled(&tasks).get(id).await.unwrap().is_some());
+
+    // A data file from before a module came does open; but the number that the module's keys are for is given to no other.
+    let taken: Vec<[u8; 2]> = keyring.spaces().iter().map(|space| space.module.to_be_bytes()).collect();
+    let older = AnyEngine::Memory(MemoryEngine::new());
+    let store = open(&older).await.unwrap();
+    let directory =
+        load(&store, compile("sys-directory", "sys/directory/v1/directory.proto", DIRECTORY)).await.unwrap();
+    let org = directory.table(0).unwrap();
+    let mut open = store.begin(NOW).await.unwrap();
+    open.danger_unruled(org).create(message(org, &[("name", text("A"))])).await.unwrap();
+    open.commit().await.unwrap();
+    let numbers: Vec<[u8; 2]> = all_rows(&older).await.iter().map(|(key, _)| [key[6], key[7]]).collect();
+    assert!(numbers.iter().any(|number| *number != [0, 0]));
+    assert!(numbers.iter().all(|number| *number == [0, 0] || !taken.contains(number)), "{numbers:?} of {taken:?}");
 }
 
 /// Keys that belong to tasks in org A, from the byte that says what they lead to.

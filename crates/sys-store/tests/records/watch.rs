@@ -9,7 +9,9 @@ use std::{sync::Arc, time::Duration};
 use sys_contract::model::Role;
 use sys_keys::deterministic::SeededEntropy;
 use sys_policy::{Binding, Caller};
-use sys_store::{MAX_WATCHED, Refused, StoreError, WATCH_BEAT_S, WatchEvent, WatchRequest, check::CheckOptions};
+use sys_store::{
+    MAX_WATCHED, Moment, Refused, StoreError, WATCH_BEAT_S, WatchEvent, WatchRequest, check::CheckOptions,
+};
 
 fn user(bed: &Bed) -> Caller {
     caller(1, vec![bed.world.at_project(Role::User, 0)])
@@ -126,6 +128,41 @@ async fn a_token_comes_again_after_a_while_though_nothing_has_happened() {
 }
 
 #[tokio::test]
+async fn what_is_told_ends_at_the_moment_whatever_has_been_written_since() {
+    for kind in BOTH {
+        let mut bed = Bed::new(kind).await;
+        let user = user(&bed);
+        let [kept, gone, seldom] = ["kept", "gone", "seldom"].map(|title| here(&bed, title));
+        let (kept, gone) = (bed.create(kept).await, bed.create(gone).await);
+        let seldom = bed.create(seldom).await;
+        let mut watcher = bed.watch(&user, &bed.asked(0, "")).await.unwrap();
+        watcher.follow(&bed, &user).await.unwrap();
+        // Before the moment, a change that is seen, and two that are not.
+        bed.change(seldom, &Fields::titled("often")).await;
+        for id in [kept, gone] {
+            bed.change(id, &Fields { secret: Some("unseen"), ..Fields::default() }).await;
+        }
+        let moment = Moment::of(&bed.begin().await);
+        let shown = bed.listed(&user, &watcher.request).await;
+        // Behind it what is seen, of the same records and another.
+        for title in ["changed", "again"] {
+            bed.change(kept, &Fields::titled(title)).await;
+        }
+        bed.delete(gone).await;
+        bed.create(here(&bed, "new")).await;
+        assert_eq!(short(&watcher.follow_to(&bed, &user, &moment).await.unwrap()), ["~often", "current"]);
+        assert_eq!(watcher.shown, shown, "as a list was at the moment");
+        assert_eq!(short(&watcher.follow_to(&bed, &user, &moment).await.unwrap()), [""; 0]);
+        // The token is of that moment, too.
+        bed.pass(30);
+        let mut again = watcher.resume(&bed, &user).await.unwrap();
+        let mut told = short(&again.follow(&bed, &user).await.unwrap());
+        told.sort();
+        assert_eq!(told, ["+new", "-", "current", "~again"]);
+    }
+}
+
+#[tokio::test]
 async fn a_token_goes_on_where_it_was_given_and_says_nothing_twice() {
     for kind in BOTH {
         let mut bed = Bed::new(kind).await;
@@ -205,6 +242,43 @@ async fn notes_of_before_a_restart_go_too() {
     bed.restart().await;
     bed.pass(4_000);
     assert_eq!((pruned(&bed).await, noted(&bed).await), (7, 0));
+}
+
+#[tokio::test]
+async fn a_clock_that_was_ahead_keeps_no_note_for_longer_than_an_hour() {
+    for kind in BOTH {
+        let mut bed = Bed::new(kind).await;
+        while pruned(&bed).await > 0 {}
+        let years = 10 * 365 * 86_400;
+        // Ahead, and looked at while it was.
+        bed.pass(years);
+        let id = bed.create(here(&bed, "of a time that has not come")).await;
+        assert_eq!(pruned(&bed).await, 5, "those of the orgs and projects");
+        bed.pass(-years);
+        bed.pass(4_000);
+        assert_eq!((pruned(&bed).await, noted(&bed).await), (0, 1), "found now");
+        bed.pass(3_719);
+        assert_eq!(pruned(&bed).await, 0);
+        bed.pass(1);
+        assert_eq!((pruned(&bed).await, noted(&bed).await), (1, 0));
+        // Sooner, if something behind it says that it is old.
+        bed.pass(years);
+        bed.change(id, &Fields::titled("ahead again")).await;
+        bed.pass(-years);
+        bed.change(id, &Fields::titled("and not")).await;
+        assert_eq!(pruned(&bed).await, 0);
+        bed.pass(3_720);
+        assert_eq!((pruned(&bed).await, noted(&bed).await), (2, 0));
+        // And a clock that goes back by a second is no reason to look all the time.
+        bed.pass(years);
+        bed.change(id, &Fields::titled("ahead")).await;
+        bed.pass(-years);
+        assert_eq!(pruned(&bed).await, 0);
+        bed.pass(-1);
+        assert_eq!(pruned(&bed).await, 0);
+        bed.pass(3_720);
+        assert_eq!((pruned(&bed).await, noted(&bed).await), (1, 0));
+    }
 }
 
 /// Removes what is old enough, from all tables; gives how many notes went.
@@ -313,7 +387,8 @@ async fn many_records_come_in_parts_and_all_of_them_though_they_change_meanwhile
         let mut parts = 0;
         for round in 0.. {
             let mut open = bed.begin().await;
-            let batch = open.confined(&bed.posts, &user).follow(&mut watcher.watch).await.unwrap();
+            let now = Moment::of(&open);
+            let batch = open.confined(&bed.posts, &user).follow(&mut watcher.watch, &now).await.unwrap();
             assert!(batch.events.len() <= 258, "{}", batch.events.len());
             batch.events.iter().for_each(|event| watcher.apply(event));
             parts += 1;

@@ -48,6 +48,10 @@ fn a_name_of_many_parts_is_refused_before_options_nest() {
 fn the_deepest_that_is_let_in_survives_its_whole_way() {
     let value = "repeated { items { ".repeat(15) + "string { min_len: 1 }" + &" } }".repeat(15);
     let text = format!("{HEAD} message A {{ repeated string a = 1 [(buf.validate.field) = {{ {value} }}]; }}");
+    // Items of lists are no lists, however deep that is said.
+    assert!(one(&text).ends_with("`a` has rules for `repeated`, which it is not"), "{}", one(&text));
+    let nested = |depth: usize| "message A {".repeat(depth) + "string a = 1;" + &"}".repeat(depth);
+    let text = format!("{HEAD} {}", nested(30));
     let contract = load("mod-a", Origin::Uploaded, &[source("a/v1/a.proto", &text)]).unwrap();
     let pool = prost_reflect::DescriptorPool::decode(contract.file_descriptor_set().as_slice()).unwrap();
     assert_eq!(pool.encode_to_vec(), contract.file_descriptor_set());

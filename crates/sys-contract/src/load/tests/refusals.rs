@@ -235,6 +235,7 @@ const UPLOADED: &[(&str, &str, &str)] = &[
         "bytes published = 6 [(sys.policy.v1.field) = { index: ORDERED visible: true }",
     ),
     ("visible without ORDERED", "{ index: EQUAL }", "{ index: EQUAL visible: true }"),
+    ("whole without SEARCH", "{ index: EQUAL }", "{ index: EQUAL whole: true }"),
     ("an unknown index", "{ index: EQUAL }", "{ index: 12 }"),
     (
         "SEARCH on a bool",

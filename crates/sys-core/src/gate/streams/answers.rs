@@ -9,10 +9,16 @@ use std::{
     task::{Context, Poll, ready},
     time::Duration,
 };
-use tokio::{sync::mpsc, time::timeout};
+use tokio::{
+    sync::mpsc,
+    time::{Instant, timeout_at},
+};
 
-/// The longest time that a peer may leave an answer untaken: what the listener gives a whole connection.
+/// The longest time that a peer may leave answers untaken: what the listener gives a whole connection. It counts for all
+/// that are handed over together, so that nobody has them kept for hours by taking one of them now and then.
 const LONGEST_UNREAD: Duration = Duration::from_secs(20);
+/// So many bytes of them earn him a second more: a slow connection is not a reader who does not read.
+const LEAST_BYTES_PER_S: usize = 4 * 1_024;
 
 /// Where a stream leaves its answers.
 pub(super) struct Out {
@@ -42,8 +48,11 @@ fn channel_of(longest_unread: Duration) -> (Out, Answers) {
 impl Out {
     /// Hands these over, one after the other, as they are taken.
     pub(super) async fn send(&self, answers: Vec<Bytes>) -> Result<(), Refusal> {
+        let bytes: usize = answers.iter().map(Bytes::len).sum();
+        let earned = Duration::from_secs(u64::try_from(bytes / LEAST_BYTES_PER_S).unwrap_or(u64::MAX));
+        let until = Instant::now() + self.longest_unread.saturating_add(earned);
         for answer in answers {
-            match timeout(self.longest_unread, self.sender.send(answer)).await {
+            match timeout_at(until, self.sender.send(answer)).await {
                 // Nobody is there any more: the stream hears of that in another way.
                 Ok(Ok(()) | Err(_)) => {}
                 Err(_) => {
@@ -105,6 +114,29 @@ mod tests {
         let (out, answers) = channel();
         drop(out);
         assert_eq!(answers.collect::<Vec<_>>().await.len(), 1, "an end that nobody left is an error");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_takes_an_answer_now_and_then_is_waited_for_no_longer_than_all_of_them_need() {
+        let (out, mut answers) = channel();
+        let sending = tokio::spawn(async move { out.send(vec!["one".into(); 60]).await });
+        for _ in 0..2 {
+            tokio::time::sleep(LONGEST_UNREAD / 3).await;
+            answers.next().await.unwrap().unwrap();
+        }
+        tokio::time::sleep(LONGEST_UNREAD / 2).await;
+        assert!(sending.is_finished());
+        assert_eq!(sending.await.unwrap().unwrap_err().reason, Reason::StreamUnread);
+        // Much takes its time.
+        let (out, mut answers) = channel();
+        let seconds = 30;
+        let part = Bytes::from(vec![7; LEAST_BYTES_PER_S]);
+        let sending = tokio::spawn(async move { out.send(vec![part; seconds]).await });
+        for _ in 0..seconds {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            answers.next().await.unwrap().unwrap();
+        }
+        sending.await.unwrap().unwrap();
     }
 
     #[tokio::test]

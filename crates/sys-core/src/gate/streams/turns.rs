@@ -58,7 +58,7 @@ impl Stream {
                 let answer = conclude(left)?;
                 let conclusion = Conclusion { stream: self, answer };
                 let answer = Box::pin(self.in_time(self.done(&conclusion))).await?;
-                out.send(vec![answer]).await
+                self.tell(out, vec![answer]).await
             }
         }
     }
@@ -73,11 +73,11 @@ impl Stream {
                 self.pace(false).await?;
             }
             let part = async {
-                let _running = self.gate.load.enter().await?;
+                let _running = self.gate.load.enter(self.identified().source).await?;
                 self.turn(&mut turns, request).await
             };
             let (answers, next) = Box::pin(self.in_time(part)).await?;
-            out.send(answers).await?;
+            self.tell(out, answers).await?;
             match next {
                 Next::End => return Ok(()),
                 Next::Now => self.pause(Duration::ZERO).await?,
@@ -94,33 +94,38 @@ impl Stream {
                 self.pace(true).await?;
             }
             let answer = async {
-                let _running = self.gate.load.enter().await?;
+                let _running = self.gate.load.enter(self.identified().source).await?;
                 let request = self.decoded(message)?;
                 self.turn(&mut turns, &request).await
             };
             let (answers, _) = Box::pin(self.in_time(answer)).await?;
-            out.send(answers).await?;
+            self.tell(out, answers).await?;
         }
         Ok(turns.left)
     }
 
     /// The next message; nothing when the caller has said all that he had to say.
     async fn heard(&self, requests: &mut RequestStream) -> Result<Option<Bytes>, Refusal> {
+        self.unread.ask_for_next();
         tokio::select! {
             biased;
             refusal = self.must_end() => Err(refusal),
             heard = timeout(LONGEST_SILENCE, requests.next()) => match heard {
-                Ok(None) if self.unread.is_too_much() => Err(overloaded()),
+                Ok(None | Some(Err(_))) if self.unread.is_too_much() => Err(overloaded()),
                 Ok(None) => Ok(None),
-                Ok(Some(Ok(message))) => {
-                    self.unread.taken();
-                    Ok(Some(message))
-                }
+                Ok(Some(Ok(message))) => Ok(Some(message)),
                 Ok(Some(Err(error))) => Err(self.refused_by_library(&error)),
                 Err(_) => Err(Refusal::new(Reason::StreamIdle, "nothing came on the stream for too long")
                     .help("open a stream when there is something to say, and close it when all is said")),
             },
         }
+    }
+
+    /// Hands answers over as they are taken. Until then they have their part of the room for what is kept for callers.
+    pub(super) async fn tell(&self, out: &Out, answers: Vec<Bytes>) -> Result<(), Refusal> {
+        let bytes = answers.iter().map(Bytes::len).sum();
+        let _room = self.gate.kept.room_for(bytes).await?;
+        out.send(answers).await
     }
 
     /// Waits so long, unless the stream has to end.
@@ -176,7 +181,8 @@ impl Stream {
         let Identified { caller, source, .. } = self.identified();
         let (gate, account) = (&self.gate, caller.account());
         let note = |refusal: &Refusal| {
-            gate.note_refusal(None, &caller, audit::leaf_of(self.method.path(), &caller, &gate.clock.now()), refusal);
+            let leaf = audit::leaf_of(self.method.path(), &caller, &gate.clock.now());
+            gate.note_refusal(None, &caller, source, leaf, refusal);
         };
         if let Some(source) = source {
             patiently(|| gate.throttle.source(source)).await.inspect_err(|_| gate.refusals.count())?;

@@ -32,6 +32,7 @@ use sys_contract::{
     model::Contract,
 };
 use sys_keys::{Entropy, Keyring, SystemEntropy, Unsealer};
+use sys_policy::Now;
 use sys_store::{
     LogKind, Open, Store,
     engine::{AnyEngine, Order, memory::MemoryEngine},
@@ -56,6 +57,16 @@ pub(super) struct Answer {
     pub(super) status: u16,
     pub(super) code: String,
     pub(super) text: String,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct Entry {
+    #[prost(string, tag = "2")]
+    owner_id: String,
+    #[prost(string, tag = "3")]
+    text: String,
+    #[prost(message, optional, tag = "4")]
+    opens: Option<prost_types::Timestamp>,
 }
 
 struct Attacks {
@@ -111,13 +122,23 @@ impl Bed {
     }
 
     pub(super) async fn with_rates(rates: Rates) -> Self {
+        let shift_s = Arc::<AtomicI64>::default();
+        Self::with_clock(rates, Clock::Shifted(shift_s.clone()), shift_s).await
+    }
+
+    /// Where the server's clock is the runtime's, which the test holds.
+    pub(super) async fn with_runtimes_clock() -> Self {
+        let clock = Clock::Counted(Clock::System.now(), tokio::time::Instant::now());
+        Self::with_clock(Rates::default(), clock, Arc::default()).await
+    }
+
+    async fn with_clock(rates: Rates, clock: Clock, shift_s: Arc<AtomicI64>) -> Self {
         let files = tempfile::tempdir().unwrap();
         let entropy: Arc<dyn Entropy> = Arc::new(SystemEntropy::default());
         let unsealer = Unsealer::DangerKeyFile(files.path().join("danger"));
         let keyring = Keyring::create(&files.path().join("keys"), &unsealer, entropy.clone()).unwrap();
         let store = Store::open(AnyEngine::Memory(MemoryEngine::new()), keyring, entropy).await.unwrap();
-        let (countries, shift_s) = (Arc::default(), Arc::<AtomicI64>::default());
-        let clock = Clock::Shifted(shift_s.clone());
+        let countries = Arc::default();
         let settings = Settings { issuer: "http://127.0.0.1".to_owned(), rates, clock, countries };
         let monitor = Monitor::start(store.clone(), settings).await.unwrap();
         let text = include_str!("attack.proto").to_owned();
@@ -131,6 +152,19 @@ impl Bed {
     /// Moves the server's clock.
     pub(super) fn advance_s(&self, by: i64) {
         self.shift_s.fetch_add(by, Ordering::Relaxed);
+    }
+
+    /// Stores an entry of this account, which opens at once or at that time.
+    pub(super) async fn enter(&self, owner: AccountId, text: &str, opens: Option<Now>) {
+        let table =
+            self.monitor.host().loaded("attack").unwrap().tables().by_name("sys.attack.v1.Entry").unwrap().clone();
+        let mut new = table.empty_record();
+        let opens = opens.map(|at| prost_types::Timestamp { seconds: at.unix_s, nanos: at.nanos });
+        new.transcode_from(&Entry { owner_id: owner.to_string(), text: text.to_owned(), opens }).unwrap();
+        let id = RecordId::new(OrgTag::GLOBAL, crate::clock::unix_ms(&Clock::System.now()), self.random());
+        let mut open = self.open().await;
+        open.danger_unruled(&table).create_as(id, new).await.unwrap();
+        open.commit().await.unwrap();
     }
 
     pub(super) fn monitor(&self) -> &Monitor {

@@ -1,5 +1,7 @@
 //! Streams at the gate: what each message goes through, what bounds them, and what ends them.
 
+mod room;
+mod watches;
 pub(super) mod words;
 
 use super::{
@@ -409,29 +411,6 @@ async fn idle_streams_take_no_turn_from_calls_and_are_bounded() {
     }
     bed.eventually(async || bed.gate().open_streams() > load::RUNNING + load::WAITING).await;
     assert_eq!(bed.post("Pass").await.status, 200);
-}
-
-#[tokio::test]
-async fn messages_that_are_never_finished_share_the_room_of_all_bodies() {
-    let bed = Bed::new().await;
-    let free = load::BODY_BYTES - 1_000;
-    bed.gate().load.hold_bytes(free).unwrap();
-    let unfinished = || {
-        let mut bytes = BytesMut::from(&b"\x00\x00\x00\xff\xff"[..]);
-        bytes.put_bytes(b' ', 8_192);
-        bytes.freeze()
-    };
-    let mut echo = Spoken::open(&bed, "Echo", None, &[]);
-    echo.echoed("one").await;
-    echo.say_raw(unfinished()).await;
-    assert_eq!(echo.came().await, refused("unavailable", "OVERLOADED"));
-    bed.gate().load.let_go_of(free);
-    drop(echo);
-    let mut again = Spoken::open(&bed, "Echo", None, &[]);
-    again.say_raw(unfinished()).await;
-    again.say_raw(Bytes::from(vec![b' '; 0xffff - 8_192 - 13])).await;
-    again.say_raw(Bytes::from_static(br#"{"words":["2"]}"#).slice(2..)).await;
-    assert_eq!(again.came().await, refused("invalid_argument", "MALFORMED"), "whole, and read");
 }
 
 /// What stands in decision 14. The callers' side here is part of what is measured.

@@ -5,6 +5,7 @@ use crate::{
     identity::{
         Email, Registered, SignedIn,
         limits::{MAX_LIVE_TOKENS, MAX_SESSIONS_PER_ACCOUNT, SESSION_IDLE_S, SESSION_LIFE_S},
+        one_time::Chosen,
         sessions::Device,
         wire::{OneTimeToken, Principal, Purpose, Session},
     },
@@ -150,7 +151,8 @@ async fn two_registrations_of_one_address_at_once_make_one_account() {
     let bed = Bed::new().await;
     let email = Email::assume_canonical("ada@example.org");
     let password = StoredPassword::from_phc("$argon2id$x".to_owned());
-    let register = async || bed.begin(None, NOW, async |turn| turn.register(&email, &password).await).await;
+    let chosen = Chosen { password: &password, display_name: "Ada" };
+    let register = async || bed.begin(None, NOW, async |turn| turn.register(&email, chosen).await).await;
     let ((left, one), (right, two)) = (register().await, register().await);
     assert!(matches!((one.unwrap(), two.unwrap()), (Registered::New { .. }, Registered::New { .. })));
     assert!(!super::bed::conflicts(left).await);
@@ -162,22 +164,22 @@ async fn two_registrations_of_one_address_at_once_make_one_account() {
 }
 
 #[tokio::test]
-async fn who_registers_anothers_address_first_does_not_choose_its_password() {
+async fn who_registers_anothers_address_first_does_not_choose_its_password_or_name() {
     let bed = Bed::new().await;
     let email = Email::assume_canonical("ada@example.org");
     let register = async |phc: &str| {
         let password = StoredPassword::from_phc(phc.to_owned());
-        bed.act_at(None, NOW, async |turn| turn.register(&email, &password).await).await.unwrap()
+        let chosen = Chosen { password: &password, display_name: phc };
+        bed.act_at(None, NOW, async |turn| turn.register(&email, chosen).await).await.unwrap()
     };
     assert!(matches!(register("eve's").await, Registered::New { .. }));
     let Registered::Waiting { token: Some(hers) } = register("ada's").await else { panic!("no token") };
     let text = hers.text().to_string();
-    bed.act_at(None, NOW, async |turn| {
+    let proven = bed.act_at(None, NOW, async |turn| {
         let token = turn.find_token(&text, Purpose::Verify).await?;
         turn.prove(&token).await
-    })
-    .await
-    .unwrap();
+    });
+    assert_eq!(proven.await.unwrap().1, "ada's");
     let rows = bed.all::<Principal>().await;
     assert_eq!(rows.iter().map(|row| (row.password_phc.as_str(), row.verified)).collect::<Vec<_>>(), [("ada's", true)]);
     assert!(bed.all::<OneTimeToken>().await.is_empty(), "eve's is void");

@@ -17,17 +17,37 @@ const RANGE_WALK: usize = 256;
 /// What a transaction has read.
 #[derive(Debug, Default)]
 pub(super) struct ReadSet {
-    keys: Vec<Bytes>,
+    keys: Keys,
     ranges: Vec<KeyRange>,
     /// More was read than is remembered, and nothing is any more: reads of one snapshot stay true, writes cannot follow.
     is_lost: bool,
+}
+
+/// Keys one behind the other: a call reads many, and most calls write nothing, so that nobody looks at them again.
+#[derive(Debug, Default)]
+struct Keys {
+    bytes: Vec<u8>,
+    /// Where each of them ends.
+    ends: Vec<usize>,
+}
+
+impl Keys {
+    fn push(&mut self, key: &[u8]) {
+        self.bytes.extend_from_slice(key);
+        self.ends.push(self.bytes.len());
+    }
+
+    fn iter(&self) -> impl Iterator<Item = &[u8]> {
+        let begins = std::iter::once(0).chain(self.ends.iter().copied());
+        begins.zip(&self.ends).map(|(begin, end)| self.bytes.get(begin..*end).unwrap_or_default())
+    }
 }
 
 impl ReadSet {
     /// Remembers the read of a key, whether it is there or not.
     pub(super) fn add_key(&mut self, key: &[u8]) {
         if self.has_room() {
-            self.keys.push(Bytes::copy_from_slice(key));
+            self.keys.push(key);
         }
     }
 
@@ -37,7 +57,7 @@ impl ReadSet {
     }
 
     fn has_room(&mut self) -> bool {
-        if self.keys.len() + self.ranges.len() >= MAX_READS {
+        if self.keys.ends.len() + self.ranges.len() >= MAX_READS {
             *self = Self { is_lost: true, ..Self::default() };
         }
         !self.is_lost
@@ -58,7 +78,7 @@ impl ReadSet {
     }
 
     fn is_empty(&self) -> bool {
-        self.keys.is_empty() && self.ranges.is_empty()
+        self.keys.ends.is_empty() && self.ranges.is_empty()
     }
 }
 

@@ -1,4 +1,4 @@
-//! What the commit thread has done since the store was opened, for metrics.
+//! What was done since the store was opened, for metrics.
 
 use crate::histogram::{Histogram, Observations};
 use std::{
@@ -12,12 +12,14 @@ const COMMIT_MICROS: &[u64] =
 /// Transactions in a batch, up to `BATCH`.
 const BATCH_TRANSACTIONS: &[u64] = &[1, 2, 4, 8, 16, 32, 64, 128, 256];
 
-/// The counters. Written by the commit thread alone.
+/// The counters. The commit thread writes those of commits, each transaction those of reads when it ends.
 #[derive(Debug)]
 pub(super) struct Counters {
     commit_micros: Histogram,
     batch_transactions: Histogram,
     conflicts: AtomicU64,
+    keys_read: AtomicU64,
+    ranges_read: AtomicU64,
 }
 
 /// What an engine has done since it was opened, and what is in it.
@@ -31,6 +33,10 @@ pub struct EngineStats {
     pub batch_transactions: Observations,
     /// Transactions that lost against others.
     pub conflicts: u64,
+    /// Keys that transactions which have ended have looked up.
+    pub keys_read: u64,
+    /// Ranges that they have read, or parts of them.
+    pub ranges_read: u64,
     /// Rows in the store, of all kinds.
     pub rows: u64,
 }
@@ -41,6 +47,8 @@ impl Default for Counters {
             commit_micros: Histogram::new(COMMIT_MICROS),
             batch_transactions: Histogram::new(BATCH_TRANSACTIONS),
             conflicts: AtomicU64::new(0),
+            keys_read: AtomicU64::new(0),
+            ranges_read: AtomicU64::new(0),
         }
     }
 }
@@ -54,12 +62,20 @@ impl Counters {
         self.conflicts.fetch_add(number(conflicts), Ordering::Relaxed);
     }
 
+    /// Counts what a transaction has read.
+    pub(super) fn read(&self, keys: u64, ranges: u64) {
+        self.keys_read.fetch_add(keys, Ordering::Relaxed);
+        self.ranges_read.fetch_add(ranges, Ordering::Relaxed);
+    }
+
     pub(super) fn stats(&self, rows: u64, sync_micros: Observations) -> EngineStats {
         EngineStats {
             commit_micros: self.commit_micros.observations(),
             sync_micros,
             batch_transactions: self.batch_transactions.observations(),
             conflicts: self.conflicts.load(Ordering::Relaxed),
+            keys_read: self.keys_read.load(Ordering::Relaxed),
+            ranges_read: self.ranges_read.load(Ordering::Relaxed),
             rows,
         }
     }

@@ -64,7 +64,7 @@ async fn versions_and_log_numbers_go_on_after_a_restart() {
 }
 
 #[tokio::test]
-async fn commits_syncs_conflicts_and_rows_are_counted() {
+async fn commits_syncs_conflicts_rows_and_reads_are_counted() {
     let engine = redb_on(&Disk::new(0));
     let before = engine.stats().unwrap();
     let mut loser = engine.begin().await.unwrap();
@@ -80,6 +80,11 @@ async fn commits_syncs_conflicts_and_rows_are_counted() {
     );
     assert_eq!(after.batch_transactions.sum - before.batch_transactions.sum, 2);
     assert!(after.sync_micros.count() >= before.sync_micros.count() + 2, "a commit in two phases");
+    let mut reader = engine.begin().await.unwrap();
+    reader.range(KeyRange::prefix(b"a"), Order::Asc, 1).await.unwrap();
+    drop(reader);
+    let read = engine.stats().unwrap();
+    assert_eq!((read.keys_read - before.keys_read, read.ranges_read - before.ranges_read), (1, 1));
     engine.close();
     assert!(matches!(engine.stats(), Err(EngineError::Closed)));
 }

@@ -104,6 +104,7 @@ pub(super) struct Query {
     pub(super) org: usize,
     pub(super) project: Option<usize>,
     pub(super) filter: String,
+    pub(super) search: &'static str,
     pub(super) order_by: &'static str,
     pub(super) page_size: i32,
 }
@@ -262,13 +263,18 @@ fn query() -> impl Strategy<Value = Query> {
     ]);
     let size = prop_oneof![6 => 1..5_i32, 1 => Just(0), 1 => Just(1_000), 1 => Just(-1)];
     let project = prop_oneof![2 => Just(None), 1 => (0..3_usize).prop_map(Some)];
-    (0..2_usize, project, filter(), order, size).prop_map(|(org, project, filter, order_by, page_size)| Query {
-        org,
-        project,
-        filter,
-        order_by,
-        page_size,
-    })
+    // Mostly none; beginnings of words of titles and of what is hidden, and too little to search for.
+    let search = prop_oneof![4 => Just(""), 1 => select(vec!["pl", "PLAN", "a b", "b pla", "hid", "x"])];
+    (0..2_usize, project, filter(), search, order, size).prop_map(
+        |(org, project, filter, search, order_by, page_size)| Query {
+            org,
+            project,
+            filter,
+            search,
+            order_by,
+            page_size,
+        },
+    )
 }
 
 /// A filter over all fields, hidden ones too. Some are wrong: what a refusal says must not differ either.

@@ -17,7 +17,7 @@ use sys_contract::{
 use sys_keys::{Entropy, deterministic::SeededEntropy};
 use sys_policy::Caller;
 use sys_store::{
-    ListRequest, Open, Page, Refused, Table, View, Watch, WatchEvent, WatchRequest, Written, engine::Changes,
+    ListRequest, Moment, Open, Page, Refused, Table, View, Watch, WatchEvent, WatchRequest, Written, engine::Changes,
 };
 
 /// Pages that a list may have: more than there are records.
@@ -369,7 +369,8 @@ impl Store {
         let Some(mut watching) = self.watching.take() else { return };
         loop {
             let mut open = self.begin().await;
-            let batch = open.confined(&self.table, &self.caller).follow(&mut watching.watch).await;
+            let now = Moment::of(&open);
+            let batch = open.confined(&self.table, &self.caller).follow(&mut watching.watch, &now).await;
             let batch = match batch {
                 Ok(batch) => batch,
                 Err(error) => return answer.lines.push(refused(&error)),
@@ -415,6 +416,7 @@ impl Store {
             org_id: self.world.org_text(query.org),
             project_id: query.project.map(|project| self.world.project_text(project)).unwrap_or_default(),
             filter: query.filter.clone(),
+            search: query.search.to_owned(),
             order_by: query.order_by.to_owned(),
             page_size: query.page_size,
             page_token,

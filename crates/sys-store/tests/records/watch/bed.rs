@@ -8,7 +8,7 @@ use sys_contract::id::RecordId;
 use sys_keys::{Keyring, Unsealer, deterministic::SeededEntropy};
 use sys_policy::{Caller, Now};
 use sys_store::{
-    ListRequest, MAX_PAGE_SIZE, Open, Refused, Store, Table, Watch, WatchEvent, WatchRequest,
+    ListRequest, MAX_PAGE_SIZE, Moment, Open, Refused, Store, Table, Watch, WatchEvent, WatchRequest,
     engine::{
         AnyEngine,
         redb::{RedbEngine, RedbOptions},
@@ -181,9 +181,19 @@ pub(crate) struct Watcher {
 impl Watcher {
     /// Follows until there is no more to tell. Gives what was told.
     pub(crate) async fn follow(&mut self, bed: &Bed, caller: &Caller) -> Result<Vec<WatchEvent>, Refused> {
+        self.follow_to(bed, caller, &Moment::of(&bed.begin().await)).await
+    }
+
+    /// The same up to a moment that may have passed.
+    pub(crate) async fn follow_to(
+        &mut self,
+        bed: &Bed,
+        caller: &Caller,
+        up_to: &Moment,
+    ) -> Result<Vec<WatchEvent>, Refused> {
         let mut told = Vec::new();
         loop {
-            let batch = bed.begin().await.confined(&bed.posts, caller).follow(&mut self.watch).await?;
+            let batch = bed.begin().await.confined(&bed.posts, caller).follow(&mut self.watch, up_to).await?;
             batch.events.iter().for_each(|event| self.apply(event));
             told.extend(batch.events);
             if !batch.more {

@@ -1,0 +1,248 @@
+//! Requests and records held against the validation rules of their contract.
+//!
+//! Sizes come first, for the whole message, since they cost next to nothing: a rule in CEL, which costs microseconds for each item of a
+//! list, sees no list that is longer than it may be. What must never happen here: a message that passes without all its rules having
+//! been asked.
+
+mod sayable;
+mod violation;
+
+use crate::{
+    host::ModuleError,
+    refusal::{FieldViolation, Refusal},
+    wire::unknown_enum_value,
+};
+use prost_protovalidate::{Error, Filter, ValidationOption, Validator};
+use prost_reflect::{DynamicMessage, FieldDescriptor, MessageDescriptor};
+use std::{fmt, sync::Arc};
+use sys_contract::{model::Contract, sizes::Sizes};
+
+/// Violations that are told. A request may have thousands, while gRPC has room for some kilobytes in its trailers.
+const MAX_VIOLATIONS: usize = 16;
+/// Of a request of which rules judge more items one by one, the first fault alone is told: each one holds a copy of its value.
+const ITEMS_FOR_ALL_FAULTS: usize = 256;
+
+/// The validation rules of a module.
+pub struct Validation {
+    validator: Validator,
+    sizes: Sizes,
+}
+
+impl fmt::Debug for Validation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Validation")
+    }
+}
+
+/// What of a message is judged.
+pub(crate) enum Judged<'a> {
+    /// All of it.
+    Whole,
+    /// All but what is in this field, and in other messages of its type: it is judged where it is stored.
+    AllBut(&'a FieldDescriptor),
+    /// These fields, and what is said of the message as a whole.
+    Fields(&'a [String]),
+}
+
+impl Validation {
+    /// The rules of a contract's messages. Those of requests are compiled here, so that a broken rule refuses the load and not a call.
+    pub(crate) fn of(contract: &Contract) -> Result<Self, ModuleError> {
+        Self::with(Validator::new(), contract)
+    }
+
+    fn with(validator: Validator, contract: &Contract) -> Result<Self, ModuleError> {
+        for method in contract.services.iter().flat_map(|service| &service.methods) {
+            let input = method.descriptor.input();
+            if let Err(Error::Compilation(cause)) = validator.validate(&DynamicMessage::new(input.clone())) {
+                return Err(ModuleError::Validation {
+                    message: input.full_name().to_owned(),
+                    cause: cause.to_string(),
+                });
+            }
+        }
+        Ok(Self { validator, sizes: Sizes::of(&contract.pool) })
+    }
+
+    /// Holds a message against its rules.
+    pub(crate) fn check(&self, message: &DynamicMessage, judged: &Judged<'_>) -> Result<(), Refusal> {
+        let measured = self.sizes.measure(message, |field| judged.field(field));
+        if !measured.too_large.is_empty() {
+            let violation = |(field, description)| FieldViolation { field, description };
+            return Err(Refusal::invalid_fields(
+                measured.too_large.into_iter().map(violation).take(MAX_VIOLATIONS).collect(),
+            ));
+        }
+        let mut options = Vec::new();
+        if let Some(left_out) = judged.left_out() {
+            options.push(ValidationOption::Filter(Arc::new(LeavesOut(left_out))));
+        }
+        // Of a record that was changed some faults do not count, and one of these might be the first.
+        if measured.items > ITEMS_FOR_ALL_FAULTS && !matches!(judged, Judged::Fields(_)) {
+            options.push(ValidationOption::FailFast);
+        }
+        match self.validator.validate_with(message, &options) {
+            Ok(()) => Ok(()),
+            Err(Error::Validation(error)) => {
+                let violations = error.violations().iter().filter(|violation| judged.path(&violation.field_path()));
+                let fields: Vec<FieldViolation> =
+                    violations.take(MAX_VIOLATIONS).map(|found| violation::told(found, message)).collect();
+                if fields.is_empty() { Ok(()) } else { Err(Refusal::invalid_fields(fields)) }
+            }
+            Err(error) => Err(Refusal::internal(error)),
+        }
+    }
+}
+
+/// Refuses numbers that name no value of their enum, and values that JSON cannot say.
+pub(crate) fn has_known_values(message: &DynamicMessage) -> Result<(), Refusal> {
+    if let Some(field) = unknown_enum_value(message) {
+        return Err(Refusal::invalid(field, "a number that names no value of this enum"));
+    }
+    match sayable::unsayable(message) {
+        Some(field) => Err(Refusal::invalid(field, "a value that its type does not have: JSON has no form for it")),
+        None => Ok(()),
+    }
+}
+
+impl Judged<'_> {
+    /// Whether the sizes of a field of the message are judged.
+    fn field(&self, field: &FieldDescriptor) -> bool {
+        match self {
+            Self::Whole => true,
+            Self::AllBut(left_out) => field != *left_out,
+            Self::Fields(names) => names.iter().any(|name| name == field.name()),
+        }
+    }
+
+    /// Whether a fault at this path counts.
+    fn path(&self, path: &str) -> bool {
+        match self {
+            Self::Whole | Self::AllBut(_) => true,
+            Self::Fields(names) => {
+                let field = path.split(['.', '[']).next().unwrap_or_default();
+                field.is_empty() || names.iter().any(|name| name == field)
+            }
+        }
+    }
+
+    fn left_out(&self) -> Option<MessageDescriptor> {
+        match self {
+            Self::AllBut(field) => field.kind().as_message().cloned(),
+            Self::Whole | Self::Fields(_) => None,
+        }
+    }
+}
+
+/// Passes over messages of this type, and what they hold.
+struct LeavesOut(MessageDescriptor);
+
+impl Filter for LeavesOut {
+    fn should_validate(&self, _: &DynamicMessage, descriptor: &MessageDescriptor) -> bool {
+        *descriptor != self.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use prost_protovalidate::ValidatorOption;
+    use prost_reflect::Value;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use sys_contract::{Origin, SourceFile};
+
+    /// `now` in each rule, so that whoever asks for it counts the rules that are run.
+    const CONTRACT: &str = r#"
+syntax = "proto3";
+package cost.v1;
+import "buf/validate/validate.proto";
+message Inner { repeated int64 numbers = 1 [(buf.validate.field).repeated.max_items = 2]; }
+message Request {
+  option (buf.validate.message).cel_expression = "now > timestamp('2020-01-01T00:00:00Z') && this.tags.all(tag, tag != 'x')";
+  repeated string tags = 1 [(buf.validate.field).repeated = {
+    max_items: 3
+    items: {cel_expression: "this != '' && now > timestamp('2020-01-01T00:00:00Z') ? '' : 'not empty'"}
+  }];
+  Inner inner = 2;
+  repeated string free = 3 [(buf.validate.field).repeated.items.string.min_len = 1];
+  string title = 4 [(buf.validate.field).string.min_len = 2];
+}
+"#;
+
+    struct Bed {
+        validation: Validation,
+        rules_run: Arc<AtomicUsize>,
+        request: MessageDescriptor,
+    }
+
+    impl Bed {
+        fn new() -> Self {
+            let file = SourceFile { path: "cost/v1/cost.proto".to_owned(), text: CONTRACT.to_owned() };
+            let contract = sys_contract::load("mod-cost", Origin::Uploaded, &[file]).unwrap();
+            let rules_run = Arc::new(AtomicUsize::new(0));
+            let counted = Arc::clone(&rules_run);
+            let now = Arc::new(move || {
+                counted.fetch_add(1, Ordering::Relaxed);
+                prost_types::Timestamp { seconds: 1_800_000_000, nanos: 0 }
+            });
+            let validator = Validator::with_options(&[ValidatorOption::NowFn(now)]);
+            let request = contract.pool.get_message_by_name("cost.v1.Request").unwrap();
+            Self { validation: Validation::with(validator, &contract).unwrap(), rules_run, request }
+        }
+
+        /// The fields at fault, and how many rules in CEL were run.
+        fn check(&self, fields: &[(&str, Value)], judged: &Judged<'_>) -> (Vec<String>, usize) {
+            let mut request = DynamicMessage::new(self.request.clone());
+            for (field, value) in fields {
+                request.set_field_by_name(field, value.clone());
+            }
+            self.rules_run.store(0, Ordering::Relaxed);
+            let refused = self.validation.check(&request, judged).err();
+            let fields = refused.into_iter().flat_map(|refusal| refusal.fields).map(|fault| fault.field).collect();
+            (fields, self.rules_run.load(Ordering::Relaxed))
+        }
+
+        fn inner(&self, numbers: usize) -> Value {
+            let of = self.request.get_field_by_name("inner").unwrap().kind().as_message().unwrap().clone();
+            let mut inner = DynamicMessage::new(of);
+            inner.set_field_by_name("numbers", Value::List(vec![Value::I64(1); numbers]));
+            Value::Message(inner)
+        }
+    }
+
+    fn texts(text: &str, count: usize) -> Value {
+        Value::List(vec![Value::String(text.to_owned()); count])
+    }
+
+    #[test]
+    fn no_rule_in_cel_is_run_on_a_message_of_which_anything_is_too_large() {
+        let bed = Bed::new();
+        let title = ("title", Value::String("ok".to_owned()));
+        let check = |fields: &[(&str, Value)]| bed.check(fields, &Judged::Whole);
+        // One of the message, and one for each item.
+        assert_eq!(check(&[title.clone(), ("tags", texts("a", 3))]), (vec![], 4));
+        assert_eq!(check(&[title.clone(), ("tags", texts("a", 10_000))]), (vec!["tags".to_owned()], 0));
+        // Wherever it stands.
+        let inner = ("inner", bed.inner(10_000));
+        assert_eq!(check(&[title, ("tags", texts("a", 3)), inner]), (vec!["inner.numbers".to_owned()], 0));
+    }
+
+    #[test]
+    fn of_very_many_items_the_first_fault_is_told_and_of_a_few_all() {
+        let bed = Bed::new();
+        let title = ("title", Value::String("ok".to_owned()));
+        let (faults, _) = bed.check(&[title.clone(), ("free", texts("", 3))], &Judged::Whole);
+        assert_eq!(faults, ["free[0]", "free[1]", "free[2]"]);
+        let (faults, _) = bed.check(&[title, ("free", texts("", ITEMS_FOR_ALL_FAULTS + 1))], &Judged::Whole);
+        assert_eq!(faults, ["free[0]"]);
+    }
+
+    #[test]
+    fn what_is_left_out_is_not_judged_and_the_rest_is() {
+        let bed = Bed::new();
+        let left_out = bed.request.get_field_by_name("inner").unwrap();
+        let fields = [("inner", bed.inner(10_000)), ("title", Value::String("x".to_owned()))];
+        assert_eq!(bed.check(&fields, &Judged::AllBut(&left_out)).0, ["title"]);
+        assert_eq!(bed.check(&fields, &Judged::Fields(&["title".to_owned()])).0, ["title"]);
+        assert_eq!(bed.check(&fields, &Judged::Fields(&["inner".to_owned()])).0, ["inner.numbers"]);
+    }
+}
