@@ -271,8 +271,8 @@ async fn tamper(data_dir: &Path, org: &str, deed: &str) {
     let engine = RedbEngine::open(&data_dir.join("store.redb"), RedbOptions::default()).unwrap();
     let tag = org.parse::<OrgId>().unwrap().tag();
     let mut txn = engine.begin().await.unwrap();
-    let entries = txn.range(KeyRange::prefix(&rows_of(AUDIT_LOG, 5, tag)), Order::Asc, 4_000).await.unwrap();
-    let nodes = txn.range(KeyRange::prefix(&rows_of(AUDIT_NODES, 1, tag)), Order::Asc, 4_000).await.unwrap();
+    let entries = txn.range(KeyRange::prefix(&rows_of(AUDIT_LOG, 5, tag)), Order::Asc, 4_000).await.unwrap().rows;
+    let nodes = txn.range(KeyRange::prefix(&rows_of(AUDIT_NODES, 1, tag)), Order::Asc, 4_000).await.unwrap().rows;
     assert!(entries.len() > 8 && !nodes.is_empty());
     let delete = |key: &Bytes| Write::Delete { key: key.clone() };
     let put = |key: &Bytes, value: &Bytes| Write::Put { key: key.clone(), value: value.clone(), stamp: None };

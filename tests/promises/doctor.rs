@@ -7,7 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 use sys_keys::Unsealer;
-use sys_server::doctor::{Diagnosis, Output, examine, render};
+use sys_server::doctor::{Diagnosis, Orders, Output, examine, render};
 use sys_store::{
     check::Fault,
     engine::{
@@ -36,7 +36,7 @@ async fn used() -> (PathBuf, Option<TempDir>, World) {
 
 async fn look(dir: &Path, repair: bool) -> anyhow::Result<Diagnosis> {
     let unsealer = Unsealer::DangerKeyFile(dir.join("danger-master.key"));
-    examine(dir, unsealer, repair, 3, &mut |_| {}).await
+    examine(dir, unsealer, Orders { repair, give_up_log: false, named: 3 }, &mut |_| {}).await
 }
 
 async fn refused(dir: &Path) -> String {
@@ -65,7 +65,7 @@ async fn what_is_missing_in_an_index_is_named_by_id_and_made_again() {
     let (dir, _kept, world) = used().await;
     let engine = RedbEngine::open(&dir.join("store.redb"), RedbOptions::default()).unwrap();
     let mut txn = engine.begin().await.unwrap();
-    let rows = txn.range(KeyRange::all(), Order::Asc, 4_096).await.unwrap();
+    let rows = txn.range(KeyRange::all(), Order::Asc, 4_096).await.unwrap().rows;
     drop(txn);
     // All rows by which notes of the org are found; the org of an index row is not GLOBAL.
     let lost = rows.iter().filter(|(key, _)| INDEX_ROWS.contains(&key[KIND_AT]) && !key.starts_with(&[0; 6]));

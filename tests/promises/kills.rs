@@ -19,6 +19,7 @@ use std::{
     },
 };
 use sys_keys::Unsealer;
+use sys_server::doctor::Orders;
 use sys_tests::{Client, Options, PASSWORD, TestServer, World};
 use tokio::{sync::Notify, task::JoinSet};
 
@@ -220,7 +221,8 @@ impl Run {
 
 async fn doctor(data_dir: &Path) {
     let unsealer = Unsealer::DangerKeyFile(data_dir.join("danger-master.key"));
-    let diagnosis = sys_server::doctor::examine(data_dir, unsealer, false, 10, &mut |_| ()).await.unwrap();
+    let orders = Orders { repair: false, give_up_log: false, named: 10 };
+    let diagnosis = sys_server::doctor::examine(data_dir, unsealer, orders, &mut |_| ()).await.unwrap();
     assert!(diagnosis.is_clean(), "{diagnosis:?}");
 }
 

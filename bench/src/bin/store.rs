@@ -183,7 +183,7 @@ async fn record_keys(world: &World) -> Vec<Bytes> {
     let mut range = KeyRange::prefix(world.org.tag().as_bytes());
     loop {
         let mut txn = world.engine.begin().await.expect("begin");
-        let rows = txn.range(range.clone(), Order::Asc, 4_000).await.expect("range");
+        let rows = txn.range(range.clone(), Order::Asc, 4_000).await.expect("range").rows;
         let Some((last, _)) = rows.last() else { return keys };
         range.start = sys_store::engine::key_after(last);
         keys.extend(
@@ -275,10 +275,10 @@ async fn rows_per_insert(world: &World, table: &Arc<Table>) -> u64 {
         let mut txn = world.engine.begin().await.expect("begin");
         let mut range = KeyRange::all();
         loop {
-            let rows = txn.range(range.clone(), Order::Asc, 4_000).await.expect("range");
-            total += rows.len() as u64;
-            match rows.last() {
-                Some((key, _)) if rows.len() == 4_000 => range.start = sys_store::engine::key_after(key),
+            let read = txn.range(range.clone(), Order::Asc, 4_000).await.expect("range");
+            total += read.rows.len() as u64;
+            match read.rows.last() {
+                Some((key, _)) if !read.is_end => range.start = sys_store::engine::key_after(key),
                 _ => return total,
             }
         }

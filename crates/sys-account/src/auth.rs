@@ -12,7 +12,7 @@ use crate::{
     },
 };
 use std::sync::Arc;
-use sys_contract::id::{AccountId, OrgId};
+use sys_contract::id::OrgId;
 use sys_core::{
     call::Call,
     identity::{Email, Registered, SignedIn},
@@ -47,7 +47,8 @@ async fn register_account(module: Arc<AccountModule>, call: Call, request: Regis
     delete_made_way(&call, module.identity.clear_unproven(&call).await?).await?;
     let server = &module.settings.server;
     let mail = match module.identity.register(&call, &email, password, &request.display_name).await? {
-        Registered::New { account, token } => {
+        Registered::New { account, token, made_way } => {
+            delete_made_way(&call, made_way).await?;
             let record = new_account(&call, &email, request.display_name);
             call.elevated()?.create_as(account.record(), &record).await?;
             mail::verify(&email, server, &token)
@@ -102,9 +103,12 @@ async fn forgot_password(
 
 async fn reset_password(module: Arc<AccountModule>, call: Call, request: ResetPasswordRequest) -> Result<(), Refusal> {
     let password = Password::to_set(request.new_password, "new_password")?;
-    let (account, email) = module.identity.reset_password(&call, &request.token, password).await?;
-    mark_verified(&call, account).await?;
-    call.after_commit(mail::password_changed(&email, &module.settings.server)).await
+    let reset = module.identity.reset_password(&call, &request.token, password).await?;
+    let proven = Account { verified: true, ..Account::default() };
+    // The name of an unproven registration may be a stranger's choice: it ends with his password.
+    let shown: &[&str] = if reset.was_unproven { &["verified", "display_name"] } else { &["verified"] };
+    call.elevated()?.update(reset.account.record(), shown, &proven, None).await?;
+    call.after_commit(mail::password_changed(&reset.email, &module.settings.server)).await
 }
 
 async fn set_up(module: Arc<AccountModule>, call: Call, request: SetupRequest) -> Result<TokenPair, Refusal> {
@@ -195,13 +199,6 @@ pub(crate) fn new_account(call: &Call, email: &Email, display_name: String) -> A
         created_at: Some(request::timestamp(call.now().unix_s)),
         ..Account::default()
     }
-}
-
-/// Shows in the account's record what its principal now says.
-async fn mark_verified(call: &Call, account: AccountId) -> Result<(), Refusal> {
-    let verified = Account { verified: true, ..Account::default() };
-    call.elevated()?.update(account.record(), &["verified"], &verified, None).await?;
-    Ok(())
 }
 
 fn token_pair(signed_in: SignedIn) -> TokenPair {

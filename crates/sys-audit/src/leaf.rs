@@ -39,7 +39,8 @@ pub struct Leaf {
     /// The number of the grant that allowed it, counted from 0 in the contract's order; absent where it took none.
     #[prost(uint32, optional, tag = "8")]
     pub grant: Option<u32>,
-    /// Refusals without a leaf of their own, since there were too many; then only the time stands beside it.
+    /// Refusals without a leaf of their own, since there were too many; then only the time and the account stand beside it, which
+    /// is empty for all who are not known.
     #[prost(uint64, tag = "9")]
     pub lost: u64,
     /// Random, so that nobody finds the leaf by guessing what has this hash.

@@ -10,11 +10,14 @@
 
 mod callers;
 mod front;
+mod handled;
+mod identified;
 mod kept;
 pub(crate) mod load;
 mod redact;
 pub(crate) mod request;
 mod served;
+mod shares;
 mod streams;
 #[cfg(test)]
 mod tests;
@@ -22,6 +25,8 @@ mod too_much;
 
 pub(crate) use front::bearer;
 pub use front::{Ahead, Arrival, Front, FrontBody, HEALTH_PATH, Source, TurnedAway};
+pub use handled::Permit;
+pub(crate) use identified::Identified;
 pub(crate) use request::deadline;
 pub(crate) use streams::{Answers, Opened, Opening};
 
@@ -29,22 +34,22 @@ use crate::{
     audit::{self, Leaf, Refusals},
     call::{Call, Finished},
     clock::Clock,
-    describe::Shown,
-    epoch::{self, Epoch},
+    epoch,
     host::{Host, LoadedMethod},
     identity::Identity,
     metrics::{CameTo, Totals},
-    module::Handler,
     outbox,
     refusal::{Code, Reason, Refusal},
-    throttle::Throttle,
-    token::{AccessTokens, Claims},
+    throttle::{CallerKey, Throttle},
+    token::AccessTokens,
     wire,
 };
 use bytes::Bytes;
-use callers::{Callers, Known, TokenHash};
+use callers::Callers;
 use connectrpc::CodecFormat;
 use futures_util::FutureExt;
+use handled::{authorize, handle, shown};
+use identified::still_the_same;
 use kept::Kept;
 use load::Load;
 use prost_reflect::DynamicMessage;
@@ -52,13 +57,13 @@ use std::{
     fmt,
     net::IpAddr,
     panic::AssertUnwindSafe,
-    sync::{Arc, atomic::Ordering},
+    sync::Arc,
     time::{Duration, Instant},
 };
 use streams::{OpenStreams, Ticks};
-use sys_contract::id::{AccountId, OrgTag, RecordId};
+use sys_contract::id::{AccountId, OrgTag};
 use sys_keys::Entropy;
-use sys_policy::{BindingScope, Caller, GrantNo, Now};
+use sys_policy::{BindingScope, Caller, Now};
 use sys_store::{
     Open, Store,
     engine::{CommitError, CommitVersion, EngineError},
@@ -67,56 +72,6 @@ use tokio::task::JoinError;
 
 /// How often a call runs before it answers ABORTED: conflicts are rare, and the tenth in a row is no accident.
 const MAX_ATTEMPTS: u32 = 10;
-
-/// Proof that the gate has judged this call: who, through which method, on which record as it stood, by which grant. Made
-/// by the gate alone, used up by the handler that it is given to.
-#[derive(Debug)]
-pub struct Permit {
-    caller: Option<AccountId>,
-    method: Arc<LoadedMethod>,
-    target: Option<RecordId>,
-    grant: GrantNo,
-}
-
-impl Permit {
-    /// The account that may.
-    pub fn caller(&self) -> Option<AccountId> {
-        self.caller
-    }
-
-    /// Through this method.
-    pub fn method(&self) -> &str {
-        self.method.path()
-    }
-
-    /// On this record: it was read in the call's transaction, so that it cannot change before the commit.
-    pub fn target(&self) -> Option<RecordId> {
-        self.target
-    }
-
-    /// By this grant of the method.
-    pub fn grant(&self) -> GrantNo {
-        self.grant
-    }
-}
-
-/// What the front found out about a request before its body was read.
-#[derive(Debug, Clone)]
-pub(crate) struct Identified {
-    pub(crate) caller: Arc<Caller>,
-    pub(crate) epoch: Option<Epoch>,
-    pub(crate) source: Option<IpAddr>,
-    /// When his session ends by itself.
-    pub(crate) session_ends_unix_s: i64,
-}
-
-impl Identified {
-    /// Somebody who holds a token.
-    fn known(known: Known, source: Option<IpAddr>) -> Self {
-        let Known { caller, epoch, session_ends_unix_s, .. } = known;
-        Self { caller, epoch: Some(epoch), source, session_ends_unix_s }
-    }
-}
 
 /// A request that was let in: who calls, and what.
 #[derive(Debug, Clone)]
@@ -173,6 +128,7 @@ trait Work: Sync {
 /// A call of one request and one answer.
 struct Unary<'a> {
     kept: &'a Kept,
+    whose: CallerKey,
     request: &'a DynamicMessage,
     format: CodecFormat,
 }
@@ -190,10 +146,13 @@ impl Work for Unary<'_> {
             None => handle(call, self.request).await?.into(),
         };
         let answer = response.encode(self.format)?;
-        if kept::is_small(&answer) || call.has_written().await {
+        if kept::is_small(&answer) {
             return Ok(answer);
         }
-        self.kept.keep(answer).await
+        if call.has_written().await {
+            return Ok(self.kept.keep_anyway(self.whose.clone(), answer));
+        }
+        self.kept.keep(self.whose.clone(), answer)
     }
 }
 
@@ -299,11 +258,13 @@ impl Gate {
         if !counts {
             return;
         }
-        if !self.throttle.leaf(caller.account(), source) {
-            return self.refusals.count();
-        }
         let leaf = leaf.refused(refusal.reason.name());
-        self.refusals.put(log_of(&leaf, org, caller), leaf);
+        let log = log_of(&leaf, org, caller);
+        if self.throttle.leaf(log, caller.account(), source, refusal) {
+            self.refusals.put(log, leaf);
+        } else {
+            self.refusals.count_of(log, leaf.account_id);
+        }
     }
 
     async fn attempts(
@@ -313,10 +274,12 @@ impl Gate {
         body: Bytes,
         format: CodecFormat,
     ) -> Result<Bytes, Refusal> {
+        let whose = identified.whose();
+        self.kept.may_begin(&whose)?;
         let _running = self.load.enter(identified.source).await?;
         let request = wire::decode(method.method().descriptor.input(), body, format)?;
         crate::host::validate(method, &request)?;
-        self.tried(method, &mut identified, &Unary { kept: &self.kept, request: &request, format }).await
+        self.tried(method, &mut identified, &Unary { kept: &self.kept, whose, request: &request, format }).await
     }
 
     /// Does some work in a call, and again where somebody else was faster. A caller who has changed meanwhile is loaded anew
@@ -337,70 +300,6 @@ impl Gate {
         }
         Err(Refusal::new(Reason::Conflict, "too many calls changed the same records at the same time")
             .help("try again"))
-    }
-
-    /// Loads the caller anew after his account changed, and asks again whether he may call at all.
-    async fn reload(&self, method: &LoadedMethod, stale: &Identified) -> Result<Identified, Refusal> {
-        let anew = self.load_anew(stale).await.and_then(|anew| self.admit(method, &anew.caller).map(|()| anew));
-        anew.inspect_err(|refusal| {
-            let leaf = audit::leaf_of(method.path(), &stale.caller, &self.clock.now());
-            self.note_refusal(None, &stale.caller, stale.source, leaf, refusal);
-        })
-    }
-
-    async fn load_anew(&self, stale: &Identified) -> Result<Identified, Refusal> {
-        let (Some(account), Some(session)) = (stale.caller.account(), stale.caller.session()) else {
-            return Err(Refusal::token_refused());
-        };
-        self.callers.forget(account);
-        let claims = Claims { account, session, issued_unix_s: i64::MIN, expires_unix_s: i64::MAX };
-        Ok(Identified::known(self.load_known(claims).await?, stale.source))
-    }
-
-    /// Who calls without a token.
-    fn nobody(&self, source: Option<IpAddr>) -> Identified {
-        let caller = self.anonymous.clone();
-        Identified { caller, epoch: None, source, session_ends_unix_s: i64::MAX }
-    }
-
-    /// Who holds this token: from memory, else from the store.
-    async fn identify(&self, token: &str) -> Result<Known, Refusal> {
-        let now = self.clock.now();
-        let hash = TokenHash::of(token);
-        if let Some(known) = self.callers.get(&hash) {
-            if known.claims.are_good_at(now.unix_s) {
-                self.totals.known_callers.fetch_add(1, Ordering::Relaxed);
-                return Ok(known);
-            }
-            return Err(Refusal::token_refused());
-        }
-        let claims = self.access.verify(token, now.unix_s).map_err(|_| Refusal::token_refused())?;
-        self.totals.loaded_callers.fetch_add(1, Ordering::Relaxed);
-        let as_of = self.callers.as_of();
-        let known = Box::pin(self.load_known(claims)).await?;
-        self.callers.put(hash, known.clone(), as_of);
-        Ok(known)
-    }
-
-    async fn load_known(&self, claims: Claims) -> Result<Known, Refusal> {
-        let mut open = self.store.begin(self.clock.now()).await?;
-        let epoch = epoch::read(&mut open, claims.account).await?;
-        let loaded = self.identity.load_caller(&mut open, &claims).await?.ok_or_else(Refusal::token_refused)?;
-        // What is kept of a caller ends with his token or his session, whichever is first.
-        let expires_unix_s = claims.expires_unix_s.min(loaded.session_ends_unix_s);
-        let session_ends_unix_s = loaded.session_ends_unix_s;
-        let claims = Claims { expires_unix_s, ..claims };
-        Ok(Known { claims, caller: Arc::new(loaded.caller), epoch, session_ends_unix_s })
-    }
-
-    /// What this caller is shown of the server at this moment.
-    pub(crate) async fn shown_to(&self, identified: &Identified) -> Result<Arc<Shown>, Refusal> {
-        let now = self.clock.now();
-        let mut open = self.store.begin(now).await?;
-        if still_the_same(&mut open, identified).await? {
-            return self.host.shown_to(&identified.caller, &now);
-        }
-        self.host.shown_to(&self.load_anew(identified).await?.caller, &now)
     }
 
     /// The method rule without the record: whether this caller could be let in at all, and has shown his password lately
@@ -538,65 +437,7 @@ async fn begin(call: &Call, identified: &Identified) -> Result<bool, Refusal> {
     still_the_same(&mut *call.open().await?, identified).await
 }
 
-/// Reads the account's epoch into the transaction: if it is the one that the caller was loaded in, his bindings and
-/// session are what they were, and stay so until the commit.
-async fn still_the_same(open: &mut Open, identified: &Identified) -> Result<bool, Refusal> {
-    let (Some(account), Some(expected)) = (identified.caller.account(), &identified.epoch) else { return Ok(true) };
-    Ok(epoch::read(open, account).await? == *expected)
-}
-
 /// Refuses who has not shown his password lately, where the method wants that of this request.
 fn step_up(method: &LoadedMethod, caller: &Caller, request: Option<&DynamicMessage>, now: &Now) -> Result<(), Refusal> {
     if method.rules.lacks_step_up(caller, request, now) { Err(Refusal::step_up_required()) } else { Ok(()) }
-}
-
-/// A method with logic: authorized on its target, handled, redacted.
-async fn handle(call: &Call, request: &DynamicMessage) -> Result<DynamicMessage, Refusal> {
-    use prost::Message;
-    let method = call.method();
-    let permit = authorize(call, request).await?;
-    call.note(|subject| subject.grant = Some(permit.grant));
-    let Some(Handler::Unary(handle)) = &method.handler else {
-        return Err(Refusal::internal("a method without serve and handler"));
-    };
-    let answer = handle(permit, call.clone(), request.encode_to_vec().into()).await?;
-    shown(call, answer).await
-}
-
-/// What a handler answered, cut down to what the caller may see.
-async fn shown(call: &Call, answer: Bytes) -> Result<DynamicMessage, Refusal> {
-    let method = call.method();
-    let mut response =
-        DynamicMessage::decode(method.method().descriptor.output(), answer).map_err(Refusal::internal)?;
-    sys_contract::unknown::drop_unknown(&mut response);
-    if method.answers_records {
-        redact::redact(call, &mut response).await?;
-    }
-    Ok(response)
-}
-
-/// Judges a call of a method with logic on its target, which is read in the call's transaction.
-async fn authorize(call: &Call, request: &DynamicMessage) -> Result<Permit, Refusal> {
-    let method = call.method();
-    let rules = &method.rules;
-    let (caller, now) = (call.caller(), call.now());
-    let permit = |target, grant| Permit { caller: caller.account(), method: method.clone(), target, grant };
-    let Some(target) = &method.method().target else {
-        let grant = rules.allows(caller, None, request, now).ok_or_else(Refusal::method_refused)?;
-        return Ok(permit(None, grant));
-    };
-    let table = method.module.tables.table(target.record).ok_or_else(|| Refusal::internal("no such table"))?;
-    let id = served::id_at(request, &target.id, table)?;
-    call.note(|subject| subject.judged_on(id));
-    let mut open = call.open().await?;
-    let stored = open.danger_unruled(table).get(id).await?.ok_or_else(Refusal::not_found)?;
-    let (record, placement) = (stored.message(), stored.placement());
-    call.note(|subject| subject.org = placement.org);
-    match rules.allows(caller, Some((record, placement)), request, now) {
-        Some(grant) => Ok(permit(Some(id), grant)),
-        None => {
-            let seen = table.rules().allows(sys_contract::model::Verb::Get, caller, record, placement, now);
-            Err(if seen.is_some() { Refusal::permission_denied() } else { Refusal::not_found() })
-        }
-    }
 }

@@ -41,7 +41,7 @@ pub(crate) use members::take_org_tag;
 pub use rows::{named as role_named, number_of as role_number};
 pub use scope::{Held, Scope};
 pub use sessions::SessionSeen;
-pub use sign_in::{Registered, SignedIn, Who};
+pub use sign_in::{Registered, Reset, SignedIn, Who};
 pub use standing::Created;
 
 use crate::{

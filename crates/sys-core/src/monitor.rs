@@ -169,7 +169,7 @@ impl Monitor {
         self.as_server(AS_SERVER, work).await
     }
 
-    /// Ends all sessions and makes all one-time tokens void, part by part: for a server that serves nobody yet. Cut off, it has
+    /// Ends all sessions, makes all one-time tokens void and withdraws all invitations, part by part: for a server that serves nobody yet. Cut off, it has
     /// done some of it, and does the rest when it is called again.
     pub async fn danger_end_sessions(&self) -> Result<Ended, Refusal> {
         let (identity, entropy) = (self.identity(), self.gate.entropy.as_ref());
@@ -180,7 +180,9 @@ impl Monitor {
             if ended == Ended::default() {
                 return Ok(all);
             }
-            all = Ended { sessions: all.sessions + ended.sessions, tokens: all.tokens + ended.tokens };
+            all.sessions += ended.sessions;
+            all.tokens += ended.tokens;
+            all.invitations += ended.invitations;
         }
     }
 

@@ -9,7 +9,7 @@ mod guesses;
 
 pub use guesses::Attempt;
 
-use crate::refusal::{Reason, Refusal, whole_seconds};
+use crate::refusal::{Code, Reason, Refusal, whole_seconds};
 use bounded::Bounded;
 use governor::{
     Quota, RateLimiter,
@@ -18,19 +18,22 @@ use governor::{
 };
 use guesses::{Guesses, key_of};
 use std::{fmt, hash::Hash, net::IpAddr, num::NonZeroU32, time::Duration};
-use sys_contract::{id::AccountId, model};
+use sys_contract::{
+    id::{AccountId, OrgTag},
+    model,
+};
 
 /// Sets of eight buckets in a table: with all of them in use it takes about 2 MB.
 const SETS: usize = 8_192;
 /// The same for the callers of one method.
 const METHOD_SETS: usize = 1_024;
 
-/// Refusals of one caller that get a leaf of their own in an audit log: this many at once, and then one a second. A log is for good,
-/// so that without it whoever may not call at all could fill the disk of those who may.
+/// Refusals of one kind and one caller that get a leaf of their own in an audit log: this many at once, and then one a second. A log
+/// is for good, so that without it whoever may not call at all could fill the disk of those who may.
 const LEAVES_AT_ONCE: NonZeroU32 = count(300);
 /// The same of all together who have no account, of whom there may be as many as there are addresses: at once, and a second.
-const NOBODYS_LEAVES_AT_ONCE: NonZeroU32 = count(4_096);
-const NOBODYS_LEAVES_PER_SECOND: NonZeroU32 = count(50);
+const NOBODYS_LEAVES_AT_ONCE: NonZeroU32 = count(2_048);
+const NOBODYS_LEAVES_PER_SECOND: NonZeroU32 = count(20);
 
 /// Calls in a second, and how many may come at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -82,8 +85,8 @@ pub struct Throttle {
     sources: Buckets<Network>,
     accounts: Buckets<AccountId>,
     sign_ins: Buckets<[u8; 16]>,
-    leaves: Buckets<CallerKey>,
-    nobodys_leaves: Buckets<()>,
+    leaves: Buckets<(CallerKey, OrgTag, Kind)>,
+    nobodys_leaves: Buckets<Kind>,
     guesses: Guesses,
     nothing_else: bool,
 }
@@ -103,12 +106,34 @@ impl fmt::Debug for MethodRate {
     }
 }
 
-/// Whom a method's rate and the leaves of refusals count.
-#[derive(Clone, PartialEq, Eq, Hash)]
-enum CallerKey {
+/// Whom a method's rate, the leaves of refusals and what is kept for callers count.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) enum CallerKey {
     Account(AccountId),
     /// Whoever calls from there without an account.
     Source(Option<Network>),
+}
+
+/// Kinds of refusals. Each has leaves of its own, so that nobody hides one kind behind another: what he probes behind calls
+/// that come too often, or a token that was revoked behind calls without any.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Kind {
+    /// Too much or too often.
+    TooMuch,
+    /// A token that is not valid.
+    Token,
+    /// What the caller has no right to, or does not see.
+    Right,
+}
+
+impl Kind {
+    fn of(refusal: &Refusal) -> Self {
+        match (refusal.code, refusal.reason) {
+            (Code::ResourceExhausted, _) => Self::TooMuch,
+            (_, Reason::TokenRefused) => Self::Token,
+            _ => Self::Right,
+        }
+    }
 }
 
 /// What counts as one source: what one customer is given.
@@ -132,7 +157,7 @@ impl Network {
 }
 
 impl CallerKey {
-    fn of(account: Option<AccountId>, source: Option<IpAddr>) -> Self {
+    pub(crate) fn of(account: Option<AccountId>, source: Option<IpAddr>) -> Self {
         account.map_or_else(|| Self::Source(source.map(Network::of)), Self::Account)
     }
 }
@@ -193,11 +218,18 @@ impl Throttle {
             .map_err(|wait| waiting(Reason::MethodThrottled, "too many calls of this method", wait))
     }
 
-    /// Whether a refusal of this caller gets a leaf of its own. One that does not is counted.
-    pub(crate) fn leaf(&self, account: Option<AccountId>, source: Option<IpAddr>) -> bool {
+    /// Whether a refusal of this caller gets a leaf of its own in this log. One that does not is counted.
+    pub(crate) fn leaf(
+        &self,
+        log: OrgTag,
+        account: Option<AccountId>,
+        source: Option<IpAddr>,
+        refusal: &Refusal,
+    ) -> bool {
+        let kind = Kind::of(refusal);
         self.nothing_else
-            || (self.leaves.take(&CallerKey::of(account, source)).is_ok()
-                && (account.is_some() || self.nobodys_leaves.take(&()).is_ok()))
+            || (self.leaves.take(&(CallerKey::of(account, source), log, kind)).is_ok()
+                && (account.is_some() || self.nobodys_leaves.take(&kind).is_ok()))
     }
 
     /// Takes one from the bucket of this source's calls of this method with this subject: what names an account in the
@@ -330,14 +362,21 @@ mod tests {
         };
         let source = |n: u32| Some(IpAddr::from(n.to_be_bytes()));
         // The bucket goes on filling while the test runs.
-        let of = |account, source| (0..2_000).filter(|_| throttle.leaf(account, source)).count();
+        let (system, org) = (OrgTag::GLOBAL, OrgTag::from_bytes([7; 6]));
+        let leaf = |log, account, source, reason| throttle.leaf(log, account, source, &Refusal::new(reason, "no"));
+        let all = |log, account, source, reason| (0..2_000).filter(|_| leaf(log, account, source, reason)).count();
+        let of = |account, source| all(system, account, source, Reason::NotFound);
         assert!((300..1_000).contains(&of(account(1), source(1))));
         assert!((300..1_000).contains(&of(account(2), source(1))), "another account has leaves of its own");
         assert!((300..1_000).contains(&of(None, source(2))));
         assert!((300..1_000).contains(&of(None, source(3))), "so has another source");
-        let botnet = (100..60_000).filter(|n| throttle.leaf(None, source(*n))).count();
-        assert!((3_000..20_000).contains(&botnet), "{botnet}: however many they are");
-        assert!(throttle.leaf(account(3), source(100)), "who has an account does not pay for those who have none");
+        assert!((300..1_000).contains(&all(system, account(4), None, Reason::AccountThrottled)));
+        assert!(leaf(system, account(4), None, Reason::NotFound), "calls too often hide nothing that he probes");
+        assert!(leaf(org, account(1), None, Reason::NotFound), "nor does what he does elsewhere");
+        let botnet = (100..60_000).filter(|n| leaf(system, None, source(*n), Reason::Unauthenticated)).count();
+        assert!((1_000..10_000).contains(&botnet), "{botnet}: however many they are");
+        assert!(leaf(system, account(3), source(100), Reason::NotFound), "who has an account does not pay for them");
+        assert!(leaf(system, None, source(100), Reason::TokenRefused), "calls without a token hide none with one");
     }
 
     #[test]

@@ -12,8 +12,8 @@ use crate::{
     refusal::{FieldViolation, Refusal},
     wire::unknown_enum_value,
 };
-use prost_protovalidate::{Error, Filter, ValidationOption, Validator};
-use prost_reflect::{DynamicMessage, FieldDescriptor, MessageDescriptor};
+use prost_protovalidate::{Error, Filter, ValidationOption, Validator, Violation};
+use prost_reflect::{DynamicMessage, FieldDescriptor, MessageDescriptor, ReflectMessage};
 use std::{fmt, sync::Arc};
 use sys_contract::{model::Contract, sizes::Sizes};
 
@@ -72,22 +72,31 @@ impl Validation {
                 measured.too_large.into_iter().map(violation).take(MAX_VIOLATIONS).collect(),
             ));
         }
+        let is_long = measured.items > ITEMS_FOR_ALL_FAULTS;
+        let mut found = self.violations(message, judged, is_long)?;
+        // Of a record that was changed some faults do not count, and the one that was told might be one of these.
+        if is_long && !found.is_empty() && !found.iter().any(|violation| judged.path(&violation.field_path())) {
+            found = self.violations(message, judged, false)?;
+        }
+        let counting = found.iter().filter(|violation| judged.path(&violation.field_path()));
+        let fields: Vec<FieldViolation> =
+            counting.take(MAX_VIOLATIONS).map(|found| violation::told(found, message)).collect();
+        if fields.is_empty() { Ok(()) } else { Err(Refusal::invalid_fields(fields)) }
+    }
+
+    /// What is at fault, or the first of it alone.
+    fn violations(
+        &self,
+        message: &DynamicMessage,
+        judged: &Judged<'_>,
+        is_first_alone: bool,
+    ) -> Result<Vec<Violation>, Refusal> {
         let mut options = Vec::new();
-        if let Some(left_out) = judged.left_out() {
-            options.push(ValidationOption::Filter(Arc::new(LeavesOut(left_out))));
-        }
-        // Of a record that was changed some faults do not count, and one of these might be the first.
-        if measured.items > ITEMS_FOR_ALL_FAULTS && !matches!(judged, Judged::Fields(_)) {
-            options.push(ValidationOption::FailFast);
-        }
+        options.extend(judged.filter(&message.descriptor()).map(ValidationOption::Filter));
+        options.extend(is_first_alone.then_some(ValidationOption::FailFast));
         match self.validator.validate_with(message, &options) {
-            Ok(()) => Ok(()),
-            Err(Error::Validation(error)) => {
-                let violations = error.violations().iter().filter(|violation| judged.path(&violation.field_path()));
-                let fields: Vec<FieldViolation> =
-                    violations.take(MAX_VIOLATIONS).map(|found| violation::told(found, message)).collect();
-                if fields.is_empty() { Ok(()) } else { Err(Refusal::invalid_fields(fields)) }
-            }
+            Ok(()) => Ok(Vec::new()),
+            Err(Error::Validation(error)) => Ok(error.into_violations()),
             Err(error) => Err(Refusal::internal(error)),
         }
     }
@@ -125,11 +134,48 @@ impl Judged<'_> {
         }
     }
 
-    fn left_out(&self) -> Option<MessageDescriptor> {
+    /// What the validator passes over in a message of this type.
+    fn filter(&self, message: &MessageDescriptor) -> Option<Arc<dyn Filter>> {
         match self {
-            Self::AllBut(field) => field.kind().as_message().cloned(),
-            Self::Whole | Self::Fields(_) => None,
+            Self::Whole => None,
+            Self::AllBut(field) => Some(Arc::new(LeavesOut(field.kind().as_message()?.clone()))),
+            // The validator does not say how deep a field stands. Of what a record holds of its own type all fields are judged.
+            Self::Fields(_) if nests_itself(message) => None,
+            Self::Fields(names) => Some(Arc::new(Only { record: message.clone(), names: names.to_vec() })),
         }
+    }
+}
+
+/// Whether a message of this type may hold others of it, at any depth.
+fn nests_itself(message: &MessageDescriptor) -> bool {
+    let (mut left, mut seen) = (vec![message.clone()], Vec::new());
+    while let Some(holder) = left.pop() {
+        for held in holder.fields().filter_map(|field| field.kind().as_message().cloned()) {
+            if held == *message {
+                return true;
+            }
+            if !seen.contains(&held) {
+                seen.push(held.clone());
+                left.push(held);
+            }
+        }
+    }
+    false
+}
+
+/// Passes over the fields of a record but these.
+struct Only {
+    record: MessageDescriptor,
+    names: Vec<String>,
+}
+
+impl Filter for Only {
+    fn should_validate(&self, _: &DynamicMessage, _: &MessageDescriptor) -> bool {
+        true
+    }
+
+    fn should_validate_field(&self, _: &DynamicMessage, field: &FieldDescriptor) -> bool {
+        *field.parent_message() != self.record || self.names.iter().any(|name| name == field.name())
     }
 }
 
@@ -155,6 +201,11 @@ mod tests {
 syntax = "proto3";
 package cost.v1;
 import "buf/validate/validate.proto";
+message Node {
+  Node child = 1;
+  repeated string free = 2 [(buf.validate.field).repeated.items.string.min_len = 1];
+  string title = 3 [(buf.validate.field).string.min_len = 2];
+}
 message Inner { repeated int64 numbers = 1 [(buf.validate.field).repeated.max_items = 2]; }
 message Request {
   option (buf.validate.message).cel_expression = "now > timestamp('2020-01-01T00:00:00Z') && this.tags.all(tag, tag != 'x')";
@@ -244,5 +295,36 @@ message Request {
         assert_eq!(bed.check(&fields, &Judged::AllBut(&left_out)).0, ["title"]);
         assert_eq!(bed.check(&fields, &Judged::Fields(&["title".to_owned()])).0, ["title"]);
         assert_eq!(bed.check(&fields, &Judged::Fields(&["inner".to_owned()])).0, ["inner.numbers"]);
+    }
+
+    #[test]
+    fn of_very_many_items_of_a_changed_field_the_first_fault_is_told_whatever_else_is_at_fault() {
+        let bed = Bed::new();
+        let fields = [("free", texts("", ITEMS_FOR_ALL_FAULTS + 1)), ("title", Value::String("x".to_owned()))];
+        let free = ["free".to_owned()];
+        assert_eq!(bed.check(&fields, &Judged::Fields(&free)).0, ["free[0]"]);
+        let fields = [("free", texts("a", ITEMS_FOR_ALL_FAULTS + 1)), ("title", Value::String("x".to_owned()))];
+        assert!(bed.check(&fields, &Judged::Fields(&free)).0.is_empty(), "what was not changed does not count");
+    }
+
+    #[test]
+    fn what_a_record_holds_of_its_own_type_is_judged_with_all_its_fields() {
+        let bed = Bed::new();
+        let node = bed.request.parent_pool().get_message_by_name("cost.v1.Node").unwrap();
+        let with = |fields: &[(&str, Value)]| {
+            let mut message = DynamicMessage::new(node.clone());
+            fields.iter().for_each(|(field, value)| message.set_field_by_name(field, value.clone()));
+            message
+        };
+        let title = ("title", Value::String("x".to_owned()));
+        let child = ("child", Value::Message(with(std::slice::from_ref(&title))));
+        let faults = |fields: &[(&str, Value)], changed: &str| {
+            let refused = bed.validation.check(&with(fields), &Judged::Fields(&[changed.to_owned()])).err();
+            refused.into_iter().flat_map(|refusal| refusal.fields).map(|fault| fault.field).collect::<Vec<_>>()
+        };
+        assert_eq!(faults(&[child.clone(), title.clone()], "child"), ["child.title"]);
+        // The first fault is one that does not count.
+        let free = ("free", texts("", ITEMS_FOR_ALL_FAULTS + 1));
+        assert_eq!(faults(&[child, free, title], "free").first().map(String::as_str), Some("free[0]"));
     }
 }

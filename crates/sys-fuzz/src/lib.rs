@@ -84,6 +84,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "stored_value", run: store::value },
     Target { name: "update_mask", run: update::mask },
     Target { name: "validation_rule", run: contract::validation_rule },
+    Target { name: "write_ahead_log", run: store::log },
 ];
 
 /// The target with this name.

@@ -17,11 +17,43 @@ static KEYS: LazyLock<SpaceKeys> = LazyLock::new(|| danger_space_keys(0).expect(
 static UNUSED_KEYS: LazyLock<SpaceKeys> = LazyLock::new(|| danger_space_keys(64).expect("keys"));
 /// A commit, a time and a hash.
 const POINT_BYTES: usize = 8 + 8 + 4 + 16;
+/// What frames of a log are made of.
+const LOG_PAGE_BYTES: usize = 4_096;
 /// Where a commit writes its version, which is not under the seal.
 const VERSION: std::ops::Range<usize> = 5..13;
 
 fn entropy() -> SeededEntropy {
     SeededEntropy::danger_from_seed(1)
+}
+
+/// A log is read as it was written, cut anywhere it gives the batches before the cut, and changed anywhere no other rows: if it was not
+/// the last batch that was changed, that is told. Rows that no batch of ours holds are not read.
+pub(crate) fn log(bytes: &[u8]) {
+    let _ = fuzzing::read_log(bytes);
+    let Some((&[edits, cut, values], rest)) = bytes.split_first_chunk() else { return };
+    let (edits, rest) = rest.split_at(usize::from(edits).min(rest.len()));
+    let row = |row: &[u8]| (row[..1].to_vec(), (row.len() > 1).then(|| row[1..].repeat(usize::from(values))));
+    let batches: Vec<Vec<_>> = rest.chunks(40).take(6).map(|batch| batch.chunks(9).map(row).collect()).collect();
+    let whole = fuzzing::log(&batches);
+    let written: Vec<Vec<_>> = batches.iter().map(|batch| batch.iter().cloned().map(Some).collect()).collect();
+    assert_eq!(fuzzing::read_log(&whole), Some((written.clone(), false)), "a log is read as it was written");
+    assert!(whole.len().is_multiple_of(LOG_PAGE_BYTES), "frames are whole pages");
+
+    let cut = whole.len() * usize::from(cut) / 255;
+    if let Some((before, damaged)) = fuzzing::read_log(&whole[..cut]) {
+        assert!(!damaged && before == written[..before.len()], "a cut log has the batches before the cut");
+        assert!(before.len() == written.len() || cut < whole.len(), "a whole log has all batches");
+    } else {
+        assert!(cut < LOG_PAGE_BYTES, "a cut is no loss of the log");
+    }
+    let changed = edited(&whole, edits);
+    if let Some((read, damaged)) = fuzzing::read_log(&changed) {
+        assert_eq!(read, written[..read.len()], "a changed log holds other rows");
+        let touched = fuzzing::log(&batches[..(read.len() + 1).min(batches.len())]).len();
+        if changed.len() == whole.len() && changed[touched..] == whole[touched..] && read.len() + 1 < written.len() {
+            assert!(damaged, "a batch that is lost before others is told");
+        }
+    }
 }
 
 /// A value's header is put together as it was taken apart. What was sealed opens in its own place alone and unchanged alone.

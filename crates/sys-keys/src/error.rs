@@ -17,6 +17,18 @@ pub enum KeyError {
         /// What the operating system said.
         source: io::Error,
     },
+    /// A file is replaced, and may be the old one again after a crash of the machine.
+    #[error(
+        "{} is replaced, but a crash of the machine may bring the one from before back, since its folder could not be written \
+         to disk: keep what opens either until the disk is well, then do it again",
+        path.display()
+    )]
+    Unsettled {
+        /// The file.
+        path: PathBuf,
+        /// What the operating system said.
+        source: io::Error,
+    },
     /// A new key file would replace one that is there, and with it all that its keys sealed.
     #[error("{} exists: it is never replaced; open it, or choose another path", path.display())]
     Exists {

@@ -24,12 +24,36 @@ pub(crate) fn create(path: &Path, content: &[u8]) -> Result<File, KeyError> {
     Ok(file)
 }
 
-/// Puts a file of mode 0600 with this content in the place of one that is there. One of the two is there at any moment, whole,
-/// and the new one when this returns.
+/// Puts a file of mode 0600 with this content in the place of one that is there, or that a link there leads to. One of the two is
+/// there at any moment, whole, and the new one when this returns. It belongs to whom the old one belonged.
 pub(crate) fn replace(path: &Path, content: &[u8]) -> Result<(), KeyError> {
-    write_unfinished(path, content)?;
-    let renamed = fs::rename(unfinished(path), path).and_then(|()| sync_folder(path));
-    renamed.map_err(|source| failed("replace", path, source))
+    replace_with(path, content, sync_folder)
+}
+
+fn replace_with(
+    path: &Path,
+    content: &[u8],
+    sync_folder: impl FnOnce(&Path) -> io::Result<()>,
+) -> Result<(), KeyError> {
+    // A rename would put the file in the place of the link.
+    let path = &fs::canonicalize(path).map_err(|source| failed("find", path, source))?;
+    let file = write_unfinished(path, content)?;
+    keep_owner(path, &file).map_err(|source| failed("keep the owner of", path, source))?;
+    fs::rename(unfinished(path), path).map_err(|source| failed("replace", path, source))?;
+    sync_folder(path).map_err(|source| KeyError::Unsettled { path: path.to_owned(), source })
+}
+
+/// Gives a file to whom the one at this place belongs: root may act for the user whose server must open it.
+#[cfg(unix)]
+fn keep_owner(path: &Path, file: &File) -> io::Result<()> {
+    use std::os::unix::fs::{MetadataExt, fchown};
+    let (old, new) = (fs::metadata(path)?, file.metadata()?);
+    if old.uid() != new.uid() { fchown(file, Some(old.uid()), Some(old.gid())) } else { Ok(()) }
+}
+
+#[cfg(not(unix))]
+fn keep_owner(_: &Path, _: &File) -> io::Result<()> {
+    Ok(())
 }
 
 /// Writes the content beside the file's place. It is on disk when this returns.
@@ -129,6 +153,33 @@ mod tests {
         assert_eq!(fs::read(&path).unwrap(), b"second");
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_file_is_replaced_where_a_link_leads_and_stays_its_owners() {
+        use std::os::unix::fs::{MetadataExt, chown, symlink};
+        let folder = tempfile::tempdir().unwrap();
+        let (path, link) = (folder.path().join("file"), folder.path().join("link"));
+        create(&path, b"first").unwrap();
+        symlink(&path, &link).unwrap();
+        let owner = fs::metadata(&path).unwrap().uid() + 1;
+        // Only root may give a file away.
+        let given = chown(&path, Some(owner), None).is_ok();
+        replace(&link, b"second").unwrap();
+        assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
+        assert_eq!(fs::read(&path).unwrap(), b"second");
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2);
+        assert!(!given || fs::metadata(&path).unwrap().uid() == owner);
+    }
+
+    #[test]
+    fn a_replaced_file_that_may_not_outlive_a_crash_is_told_apart_from_one_that_is_as_it_was() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        create(&path, b"first").unwrap();
+        let done = replace_with(&path, b"second", |_| Err(io::Error::other("a disk that fails")));
+        assert!(matches!(done, Err(KeyError::Unsettled { .. })));
+        assert_eq!(fs::read(&path).unwrap(), b"second");
     }
 
     #[test]

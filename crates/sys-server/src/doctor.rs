@@ -43,19 +43,30 @@ impl Diagnosis {
     }
 }
 
+/// What the doctor is to do.
+#[derive(Debug, Clone, Copy)]
+pub struct Orders {
+    /// Makes indexes agree with their records.
+    pub repair: bool,
+    /// Opens a store whose log is lost or damaged without the commits that cannot be read from it.
+    pub give_up_log: bool,
+    /// How many places of each fault are named.
+    pub named: usize,
+}
+
 /// Looks at a data directory, and with `repair` makes its indexes agree with its records. Fails if it cannot be opened: then
 /// nothing can be said of what is in it.
 pub async fn examine(
     data_dir: &Path,
     unsealer: Unsealer,
-    repair: bool,
-    named: usize,
+    orders: Orders,
     progress: &mut (dyn FnMut(&Seen) + Send),
 ) -> anyhow::Result<Diagnosis> {
+    let Orders { repair, give_up_log, named } = orders;
     let dir = DataDir::unchecked(data_dir.to_owned());
     let mut files = files::look(&dir)?;
     // The lock is taken first, so that nothing changes under what follows.
-    let engine = lock_store(&dir, RedbOptions { verify: true, ..RedbOptions::default() }).await?;
+    let engine = lock_store(&dir, RedbOptions { verify: true, give_up_log, ..RedbOptions::default() }).await?;
     let entropy: Arc<dyn Entropy> = Arc::new(SystemEntropy::new());
     let (keys, for_keys) = (dir.keys(), entropy.clone());
     let keyring = tokio::task::spawn_blocking(move || {

@@ -8,7 +8,7 @@ use std::{
     process::ExitCode,
     time::{Duration, Instant},
 };
-use sys_server::doctor::{self, Output};
+use sys_server::doctor::{self, Orders, Output};
 use sys_store::check::Seen;
 
 /// What it ends with if it could not look: neither 0, nothing is wrong, nor 1, something is.
@@ -28,6 +28,11 @@ pub(crate) struct Doctor {
     /// Makes indexes agree with their records. Records are never written. May be cut off and run again.
     #[arg(long)]
     repair: bool,
+
+    /// Opens a store whose log (`store.wal`) is lost or damaged without the commits that cannot be read from it. They are gone then,
+    /// though they were acknowledged: half a minute of them at most, unless the disk stood still. Copy the directory first.
+    #[arg(long)]
+    give_up_log: bool,
 
     /// How many places of each fault are named; all are counted.
     #[arg(long, value_name = "COUNT", default_value_t = 10)]
@@ -58,9 +63,10 @@ async fn look(options: Doctor) -> anyhow::Result<ExitCode> {
             let _ = write!(stderr, "\rlooked at {} records, {} index rows ", seen.records, seen.index_rows);
         }
     };
-    let Doctor { data_dir, key, repair, named, output } = options;
+    let Doctor { data_dir, key, repair, give_up_log, named, output } = options;
     let unsealer = key.unsealer()?;
-    let examined = doctor::examine(&data_dir, unsealer, repair, named, &mut progress).await;
+    let orders = Orders { repair, give_up_log, named };
+    let examined = doctor::examine(&data_dir, unsealer, orders, &mut progress).await;
     if shows {
         let _ = write!(io::stderr(), "\r\x1b[K");
     }

@@ -19,10 +19,10 @@ use sys_core::{
     monitor::{Monitor, Settings},
     throttle::Rates,
 };
-use sys_keys::{Keyring, SystemEntropy, Unsealer};
+use sys_keys::{KeyError, Keyring, SystemEntropy, Unsealer};
 use sys_store::engine::redb::RedbOptions;
 
-/// Ends all sessions and makes all one-time tokens void. May be cut off and run again.
+/// Ends all sessions, makes all one-time tokens void and withdraws all invitations. May be cut off and run again.
 pub async fn end_sessions(data_dir: &Path, unsealer: Unsealer) -> anyhow::Result<Ended> {
     let dir = DataDir::of_a_server(data_dir)?;
     let store = store_over(lock_store(&dir, RedbOptions::default()).await?, &dir, unsealer).await?;
@@ -46,8 +46,12 @@ pub async fn change_passphrase(data_dir: &Path, old: Unsealer, new: Unsealer) ->
     let locked = lock_store(&dir, RedbOptions::default()).await?;
     let keys = dir.keys();
     let changed = tokio::task::spawn_blocking(move || {
-        let done = Keyring::replace_sealer(&keys, &old, &new, &SystemEntropy::new());
-        done.with_context(|| format!("the passphrase of {} is not changed", keys.display())).map(|()| keys)
+        match Keyring::replace_sealer(&keys, &old, &new, &SystemEntropy::new()) {
+            Ok(()) => Ok(keys),
+            // It says itself that something was changed.
+            Err(unsettled @ KeyError::Unsettled { .. }) => Err(unsettled.into()),
+            Err(other) => Err(other).context(format!("the passphrase of {} is not changed", keys.display())),
+        }
     });
     let changed = changed.await?;
     drop(locked);

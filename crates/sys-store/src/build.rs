@@ -4,7 +4,7 @@
 //! load, and rows that are there already are written over with themselves.
 
 use crate::{
-    engine::{CommitError, KeyRange, Order, after_prefix, key_after},
+    engine::{CommitError, KeyRange, Order, RangeRead, after_prefix, key_after},
     key::{TableSpace, from_uuid, org_of, record_id, uuid_of},
     load::MAX_ATTEMPTS,
     open::Open,
@@ -45,10 +45,9 @@ async fn build_step(
     let at = table.at_org(org);
     for _ in 0..MAX_ATTEMPTS {
         let mut open = begin(store).await?;
-        let rows = open.rows_in(from_uuid(&at.records(), from), Order::Asc, BUILD_BATCH).await;
-        let rows = rows.map_err(StoreError::from)?;
+        let read = open.page_in(from_uuid(&at.records(), from), Order::Asc, BUILD_BATCH).await;
+        let RangeRead { rows, is_end } = read.map_err(StoreError::from)?;
         let mut next = None;
-        let is_end = rows.len() < BUILD_BATCH;
         for (key, sealed) in rows {
             let Some(uuid) = uuid_of(&key) else { continue };
             index_record(&mut open, table, index, at, uuid, sealed).await?;
@@ -88,20 +87,20 @@ pub(crate) async fn purge(store: &Store, table: &Table, number: u32) -> Result<(
     for rows in [TableSpace::index, TableSpace::ordered] {
         for org in orgs_with(store, |org| rows(&table.at_org(org), number)).await? {
             let prefix = rows(&table.at_org(org), number);
-            while purge_step(store, &prefix).await? == PURGE_BATCH {}
+            while !purge_step(store, &prefix).await? {}
         }
     }
     Ok(())
 }
 
-async fn purge_step(store: &Store, prefix: &Bytes) -> Result<usize, LoadError> {
+/// Removes some of them. Gives whether they were the last.
+async fn purge_step(store: &Store, prefix: &Bytes) -> Result<bool, LoadError> {
     for _ in 0..MAX_ATTEMPTS {
         let mut open = begin(store).await?;
-        let rows = open.rows_in(KeyRange::prefix(prefix), Order::Asc, PURGE_BATCH).await.map_err(StoreError::from)?;
-        let removed = rows.len();
-        rows.into_iter().for_each(|(key, _)| open.remove(key));
+        let read = open.page_in(KeyRange::prefix(prefix), Order::Asc, PURGE_BATCH).await.map_err(StoreError::from)?;
+        read.rows.into_iter().for_each(|(key, _)| open.remove(key));
         if commit(open).await? {
-            return Ok(removed);
+            return Ok(read.is_end);
         }
     }
     Err(StoreError::from(CommitError::Conflict).into())

@@ -9,7 +9,7 @@ use crate::{
     candidates::{Probe, passes},
     confined::Confined,
     cursor::Candidate,
-    engine::{EngineError, KeyRange, MAX_RANGE_ROWS, Order, key_after},
+    engine::{EngineError, KeyRange, MAX_RANGE_ROWS, Order, RangeRead, key_after},
     key::{TableSpace, join, uuid_of},
     list::Query,
     open::Open,
@@ -65,8 +65,7 @@ impl Confined<'_> {
         let mut page = Walked::of(query.page_size);
         let mut batch = FIRST_BATCH;
         while !rest.is_empty() {
-            let rows = self.open.rows_in(rest.clone(), walk.order, batch).await?;
-            let is_end = rows.len() < batch;
+            let RangeRead { rows, is_end } = self.open.page_in(rest.clone(), walk.order, batch).await?;
             for (key, _) in rows {
                 match walk.order {
                     Order::Asc => rest.start = key_after(&key),
@@ -109,8 +108,8 @@ pub(crate) async fn ids_within(
     if keys.is_empty() {
         return Ok(Some(Vec::new()));
     }
-    let rows = open.rows_in(keys, Order::Asc, MAX_RANGE_ROWS).await?;
-    if rows.len() == MAX_RANGE_ROWS {
+    let RangeRead { rows, is_end } = open.page_in(keys, Order::Asc, MAX_RANGE_ROWS).await?;
+    if !is_end {
         return Ok(None);
     }
     let mut ids: Vec<Uuid> = rows.iter().filter_map(|(key, _)| uuid_of(key)).collect();

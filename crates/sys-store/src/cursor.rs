@@ -2,10 +2,10 @@
 //!
 //! All streams of ids speak one language: [`Cursor::seek`] takes a place in the order and gives the first id there or
 //! behind it. Whoever walks on asks from one step further. A stream remembers where it stands, so that a seek to where it
-//! is costs nothing, and reads ahead as long as it is walked through without leaps.
+//! is costs nothing, and reads ahead as long as it is walked through without long leaps.
 
 use crate::{
-    engine::{EngineError, KeyRange, Order},
+    engine::{EngineError, KeyRange, Order, RangeRead},
     key::{from_uuid, up_to_uuid, uuid_of},
     open::Open,
 };
@@ -20,7 +20,7 @@ const SMALL_BATCH: usize = 16;
 /// Most index rows of one read. Each batch is twice the last, so that a long walk takes few reads and a short one reads
 /// little that nobody wants.
 const MAX_BATCH: usize = 512;
-/// Most records of one read: each of them may be as long as a record may be.
+/// Most records of one read. Where they are long it ends before, at [`MAX_RANGE_BYTES`](crate::engine::MAX_RANGE_BYTES).
 const MAX_RECORD_BATCH: usize = 64;
 
 /// An id that a stream gives.
@@ -69,13 +69,16 @@ pub(crate) struct Cursor {
     /// From where on nothing has been read yet; none if the range has been read to its end.
     unread: Option<Uuid>,
     batch: usize,
+    /// Seeks that moved on in what was read last. One or two are leaps; more are a walk, and so is the intersection of
+    /// two ranges that are about as dense.
+    stops: usize,
 }
 
 impl Cursor {
     /// Over index rows, which have no value.
     pub(crate) fn over_rows(prefix: Bytes, order: Order) -> Self {
         let unread = Some(beginning(order));
-        Self { prefix, order, holds_records: false, ahead: VecDeque::new(), unread, batch: FIRST_BATCH }
+        Self { prefix, order, holds_records: false, ahead: VecDeque::new(), unread, batch: FIRST_BATCH, stops: 0 }
     }
 
     /// Over the records of a table.
@@ -85,15 +88,18 @@ impl Cursor {
 
     /// The first id at `from` or behind it. Places must not go back from one seek to the next.
     pub(crate) async fn seek(&mut self, open: &mut Open, from: Uuid) -> Result<Option<&Candidate>, EngineError> {
+        let stood = self.ahead.len();
         while self.ahead.front().is_some_and(|first| is_before(self.order, first.uuid, from)) {
             self.ahead.pop_front();
         }
+        self.stops += usize::from(self.ahead.len() < stood);
         if self.ahead.is_empty()
             && let Some(unread) = self.unread
         {
             let leap = is_before(self.order, unread, from) && unread != beginning(self.order);
-            self.batch = if leap { SMALL_BATCH } else { self.batch };
+            self.batch = if leap && self.stops < 3 { SMALL_BATCH } else { self.batch };
             self.read(open, if is_before(self.order, unread, from) { from } else { unread }).await?;
+            self.stops = 0;
         }
         Ok(self.ahead.front())
     }
@@ -103,8 +109,7 @@ impl Cursor {
             Order::Asc => from_uuid(&self.prefix, from),
             Order::Desc => up_to_uuid(&self.prefix, from),
         };
-        let rows = open.rows_in(keys, self.order, self.batch).await?;
-        let is_end = rows.len() < self.batch;
+        let RangeRead { rows, is_end } = open.page_in(keys, self.order, self.batch).await?;
         for (key, value) in rows {
             let Some(uuid) = uuid_of(&key) else { continue };
             self.ahead.push_back(Candidate { uuid, stored: self.holds_records.then_some(value) });

@@ -37,6 +37,9 @@ pub const MAX_TRANSACTION_BYTES: usize = 32 << 20;
 pub const MAX_READS: usize = 16_384;
 /// Most rows that one range read may ask for. Reads run on the caller's thread, and this many take a few milliseconds.
 pub const MAX_RANGE_ROWS: usize = 4_096;
+/// A range read stops once its rows have so many bytes: they are copied, and many callers read at once. The last of them may have as
+/// many as [`MAX_VALUE_BYTES`] more.
+pub const MAX_RANGE_BYTES: usize = 1 << 20;
 /// Oldest snapshot that may still be read. An open snapshot keeps the pages of its time from being used again.
 pub const MAX_SNAPSHOT_AGE: Duration = Duration::from_secs(60);
 
@@ -65,16 +68,17 @@ pub trait Txn: Send + 'static {
     /// The value of a key.
     fn get(&mut self, key: &[u8]) -> impl Future<Output = Result<Option<Bytes>, EngineError>> + Send;
 
-    /// The first `limit` rows of a range, seen from its start (`Asc`) or its end (`Desc`).
+    /// The first rows of a range, seen from its start (`Asc`) or its end (`Desc`): `limit` at most, and none behind the one that makes
+    /// them [`MAX_RANGE_BYTES`] or more.
     ///
-    /// A range that gave fewer rows than asked for has been read whole, and conflicts with a later write anywhere in it.
-    /// One that gave as many has been read as far as the last row returned, and conflicts with nothing beyond.
+    /// A range that has been read to its end conflicts with a later write anywhere in it. Any other has been read as far as the last
+    /// row returned, and conflicts with nothing beyond.
     fn range(
         &mut self,
         keys: KeyRange,
         order: Order,
         limit: usize,
-    ) -> impl Future<Output = Result<Vec<(Bytes, Bytes)>, EngineError>> + Send;
+    ) -> impl Future<Output = Result<RangeRead, EngineError>> + Send;
 
     /// Commits the writes, in their order, if nothing that was read has been written since the snapshot.
     ///
@@ -122,6 +126,15 @@ impl KeyRange {
     pub fn contains(&self, key: &[u8]) -> bool {
         *self.start <= *key && *key < *self.end
     }
+}
+
+/// What a read of a range gave.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RangeRead {
+    /// The rows, in the order that was asked for.
+    pub rows: Vec<(Bytes, Bytes)>,
+    /// Whether the range was read to its end. Their number does not say it: fewer rows than asked for may be all that fit.
+    pub is_end: bool,
 }
 
 /// The lowest byte string above `key`: the start of the range that goes on behind it.
@@ -217,6 +230,27 @@ pub enum EngineError {
         /// The newest format that is known here.
         known: u64,
     },
+    /// What was committed last stands in a log that is not there, or not the one of this store.
+    #[error(
+        "the store was not closed, and the log beside it (`.wal`) with its last commits is missing, cut off, or another store's: put it \
+         back, or restore a backup; `sys-server doctor --give-up-log` opens the store without what stood there"
+    )]
+    LogLost,
+    /// The log has commits that the data file does not lead to.
+    #[error(
+        "the log beside the data file (`.wal`) has commits of a store that is not there: put back the data file that it belongs \
+         to; only to go on without them, move the log away"
+    )]
+    LogOfAnother,
+    /// A part of the log is not what was written, and more was written behind it.
+    #[error(
+        "the log beside the data file (`.wal`) is damaged at byte {at} of a half, before commits that were acknowledged: restore a \
+         backup; `sys-server doctor --give-up-log` opens the store without those from there on"
+    )]
+    LogDamaged {
+        /// Where.
+        at: usize,
+    },
     /// Another server has the data open.
     #[error("{} is in use by another server: stop that one, or give this one a data directory of its own", path.display())]
     Locked {
@@ -283,6 +317,8 @@ pub enum Bounded {
     Reads,
     /// [`MAX_RANGE_ROWS`].
     RangeRows,
+    /// Twice what a half may be: a start after a crash reads a half as a whole.
+    LogBytes,
 }
 
 impl std::fmt::Display for Bounded {
@@ -294,6 +330,7 @@ impl std::fmt::Display for Bounded {
             Self::TransactionBytes => "a transaction's size in bytes",
             Self::Reads => "a transaction's number of reads",
             Self::RangeRows => "a range read's number of rows",
+            Self::LogBytes => "the log's length in bytes",
         })
     }
 }

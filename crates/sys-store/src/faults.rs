@@ -17,7 +17,7 @@ use crate::{
     engine::{
         AnyEngine, CommitError,
         fault::{Disk, Plan, Plugged, Random, replay, seeds},
-        redb::{RedbEngine, RedbOptions},
+        redb::RedbOptions,
     },
 };
 use prost::Message;
@@ -36,7 +36,7 @@ const DIRECTORY: &str = include_str!("../tests/records/contracts/directory.proto
 const PAPERS: &str = include_str!("../tests/records/contracts/papers.proto");
 const NOW: Now = Now { unix_s: 1_790_000_000, nanos: 0 };
 /// Small, so that pages are read back from the disk, too.
-const OPTIONS: RedbOptions = RedbOptions { cache_bytes: 1 << 20, verify: false };
+const OPTIONS: RedbOptions = RedbOptions { cache_bytes: 1 << 20, verify: false, log_bytes: 0, give_up_log: false };
 /// Rounds of an ordinary run.
 const ROUNDS: u64 = 80;
 /// Transactions that are under way at the same time.
@@ -65,7 +65,7 @@ impl Image {
         let entropy = Arc::new(SeededEntropy::danger_from_seed(0));
         let unsealer = Unsealer::DangerKeyFile(files.path().join("danger"));
         let keyring = Keyring::create(&files.path().join("keys"), &unsealer, entropy.clone()).unwrap();
-        let engine = RedbEngine::with_backend(disk.restart(Plan::default()), OPTIONS).unwrap();
+        let engine = disk.restart(Plan::default()).open(OPTIONS).unwrap();
         let store = Store::open(AnyEngine::Redb(engine), keyring.clone(), entropy).await.unwrap();
         let directory = load(&store, "sys-directory", "sys/directory/v1/directory.proto", DIRECTORY).await;
         set_directory(&store, &directory);
@@ -97,7 +97,7 @@ impl Image {
 
     /// The store on this disk, if it opens.
     async fn open(&self, plugged: Plugged, seed: u64) -> Result<Store, StoreError> {
-        let engine = RedbEngine::with_backend(plugged, OPTIONS)?;
+        let engine = plugged.open(OPTIONS)?;
         let entropy = Arc::new(SeededEntropy::danger_from_seed(seed));
         let store = Store::open(AnyEngine::Redb(engine), self.keyring.clone(), entropy).await?;
         set_directory(&store, &self.directory);

@@ -3,7 +3,10 @@
 use crate::{
     Change, ListRequest, Refused, Table,
     catalog::{ModuleRow, kind_of},
-    engine::Order,
+    engine::{
+        Order,
+        redb::wal::frame::{self, Draft},
+    },
     header::{Header, Place, Purpose},
     key::{self, KeyPart},
     list,
@@ -80,6 +83,37 @@ pub fn knows_index_kind(number: u32) -> bool {
 /// The contract that a row keeps the shape of.
 pub fn kept_contract(row: &[u8]) -> Option<Contract> {
     shape::read(row, "mod-kept").ok()
+}
+
+/// A row of a batch in the log: `None` deletes it.
+pub type LoggedRow = (Vec<u8>, Option<Vec<u8>>);
+
+/// The generation of [`log`].
+const GENERATION: u64 = 1;
+/// Longest frame of [`log`].
+const MAX_FRAME_BYTES: usize = 1 << 20;
+
+/// A log of these batches, each one version further.
+pub fn log(batches: &[Vec<LoggedRow>]) -> Vec<u8> {
+    let mut draft = Draft::new(MAX_FRAME_BYTES);
+    draft.begin(GENERATION, 0);
+    let mut log = draft.finish(0).to_vec();
+    for (batch, base) in batches.iter().zip(0..) {
+        draft.begin(GENERATION, base);
+        batch.iter().for_each(|(key, value)| draft.push(key, value.as_deref()));
+        log.extend(draft.finish(base + 1));
+    }
+    log
+}
+
+/// The batches of a log, as far as they can be read, and whether more stands behind them. `None` in the place of a row that
+/// cannot be read; no log, where none begins.
+pub fn read_log(bytes: &[u8]) -> Option<(Vec<Vec<Option<LoggedRow>>>, bool)> {
+    let chain = frame::read(bytes, GENERATION);
+    let own = |(key, value): (&[u8], Option<&[u8]>)| (key.to_vec(), value.map(<[u8]>::to_vec));
+    let (_, frames) = chain.frames.split_first()?;
+    let rows = frames.iter().map(|frame| frame.rows().map(|row| row.map(own)).collect());
+    Some((rows.collect(), chain.damaged_at.is_some()))
 }
 
 /// What a page token belongs to.

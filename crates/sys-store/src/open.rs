@@ -6,7 +6,10 @@
 
 use crate::{
     confined::Confined,
-    engine::{AnyTxn, CommitError, CommitVersion, EngineError, KeyRange, MAX_RANGE_ROWS, Order, Txn, Write, key_after},
+    engine::{
+        AnyTxn, CommitError, CommitVersion, EngineError, KeyRange, MAX_RANGE_ROWS, Order, RangeRead, Txn, Write,
+        key_after,
+    },
     note::{ChangeOp, Note},
     refused::StoreError,
     store::Store,
@@ -159,7 +162,8 @@ impl Open {
         self.writes.get(key).is_none_or(|pending| pending.value.as_ref() == Some(value))
     }
 
-    /// The first `limit` rows of a range (at most [`MAX_RANGE_ROWS`]), as this transaction left them.
+    /// The first `limit` rows of a range (at most [`MAX_RANGE_ROWS`]), as this transaction left them, however many bytes they have. Where
+    /// rows may be large and many, and the caller reads on, [`Open::page_in`] is the one.
     pub(crate) async fn rows_in(
         &mut self,
         keys: KeyRange,
@@ -169,17 +173,49 @@ impl Open {
         let limit = limit.min(MAX_RANGE_ROWS);
         let mut rest = keys;
         let mut rows = Vec::new();
-        // Each round reads on behind the last, so that rows which this transaction removed do not shorten the answer.
+        // Rows which this transaction removed do not shorten the answer.
         while rows.len() < limit && !rest.is_empty() {
-            let stored = self.txn.range(rest.clone(), order, limit).await?;
-            let seen = match stored.last().filter(|_| stored.len() == limit) {
-                Some((last, _)) => rest.split_off_behind(last, order),
-                None => std::mem::replace(&mut rest, KeyRange { start: Bytes::new(), end: Bytes::new() }),
-            };
-            self.overlay(stored, &seen, order, &mut rows);
+            self.read_on(&mut rest, order, limit - rows.len(), &mut rows).await?;
         }
         rows.truncate(limit);
         Ok(rows)
+    }
+
+    /// The first rows of a range, as this transaction left them: one read of the engine, so `limit` at most (and
+    /// [`MAX_RANGE_ROWS`]), and fewer if they are large. None at all only at the range's end.
+    pub(crate) async fn page_in(
+        &mut self,
+        keys: KeyRange,
+        order: Order,
+        limit: usize,
+    ) -> Result<RangeRead, EngineError> {
+        let limit = limit.clamp(1, MAX_RANGE_ROWS);
+        let mut rest = keys;
+        let mut rows = Vec::new();
+        while rows.is_empty() && !rest.is_empty() {
+            self.read_on(&mut rest, order, limit, &mut rows).await?;
+        }
+        // With rows of this transaction there may be more than were asked for.
+        let is_end = rest.is_empty() && rows.len() <= limit;
+        rows.truncate(limit);
+        Ok(RangeRead { rows, is_end })
+    }
+
+    /// Reads `limit` stored rows at most from the beginning of a range, and leaves of it what is unread.
+    async fn read_on(
+        &mut self,
+        rest: &mut KeyRange,
+        order: Order,
+        limit: usize,
+        rows: &mut Vec<(Bytes, Bytes)>,
+    ) -> Result<(), EngineError> {
+        let stored = self.txn.range(rest.clone(), order, limit).await?;
+        let seen = match stored.rows.last().filter(|_| !stored.is_end) {
+            Some((last, _)) => rest.split_off_behind(last, order),
+            None => std::mem::replace(rest, KeyRange { start: Bytes::new(), end: Bytes::new() }),
+        };
+        self.overlay(stored.rows, &seen, order, rows);
+        Ok(())
     }
 
     /// Appends stored rows of a range, with this transaction's own writes put over them.

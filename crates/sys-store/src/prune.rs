@@ -9,7 +9,7 @@
 //! age: it goes with the first note behind it that does, or an hour after it was found.
 
 use crate::{
-    engine::{CommitError, CommitVersion, Engine, KeyRange, NUMBER_BYTES, Order, after_prefix, key_after},
+    engine::{CommitError, CommitVersion, Engine, KeyRange, NUMBER_BYTES, Order, RangeRead, after_prefix, key_after},
     key::{KeyPart, SYSTEM_MODULE, TableSpace, of_space, parse},
     note::Note,
     open::Open,
@@ -33,7 +33,7 @@ const TABLES: usize = 32;
 /// Notes that go in one commit, and bytes of them that are read for it.
 const NOTES: usize = 2_048;
 const NOTES_BYTES: usize = 4 << 20;
-/// Notes of one read. Each may hold a record.
+/// Notes of one read. Each may hold a record; if those are long it ends before.
 const BATCH: usize = 64;
 
 /// What a call did.
@@ -143,8 +143,7 @@ impl Store {
         while keys.len() < NOTES && bytes < NOTES_BYTES {
             // The first read is short: mostly nothing is due yet.
             let limit = if keys.is_empty() { 1 } else { BATCH };
-            let rows = open.rows_in(rest.clone(), Order::Asc, limit).await?;
-            let is_end = rows.len() < limit;
+            let RangeRead { rows, is_end } = open.page_in(rest.clone(), Order::Asc, limit).await?;
             for (key, note) in rows {
                 let (made, version) = (made_unix_s(&note), version_of(&key));
                 let was_ahead = ahead.is_some_and(|ahead| version <= ahead.up_to && ahead.due <= now.unix_s);

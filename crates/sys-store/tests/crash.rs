@@ -19,6 +19,9 @@ use sys_store::engine::{
     redb::{RedbEngine, RedbOptions},
 };
 
+/// A log so small that checkpoints come often.
+const OPTIONS: RedbOptions =
+    RedbOptions { cache_bytes: 64 << 20, verify: false, log_bytes: 256 << 10, give_up_log: false };
 /// Rounds of an ordinary run, and who says otherwise.
 const ROUNDS: usize = 10;
 const ROUNDS_VARIABLE: &str = "SYS_KILL_ROUNDS";
@@ -47,7 +50,7 @@ fn part(name: &str, n: usize) -> Bytes {
 async fn commit_until_killed() {
     let store = env::var(STORE).expect("started by the test below alone");
     let round = env::var(ROUND).unwrap();
-    let engine = RedbEngine::open(Path::new(&store), RedbOptions::default()).unwrap();
+    let engine = RedbEngine::open(Path::new(&store), OPTIONS).unwrap();
     println!();
     let writers: Vec<_> = (0..WRITERS)
         .map(|writer| {
@@ -100,7 +103,7 @@ async fn rows_of(engine: &RedbEngine) -> BTreeMap<Bytes, Bytes> {
     let mut rows = BTreeMap::new();
     let mut rest = KeyRange::all();
     loop {
-        let page = txn.range(rest.clone(), Order::Asc, 1_000).await.unwrap();
+        let page = txn.range(rest.clone(), Order::Asc, 1_000).await.unwrap().rows;
         let Some((last, _)) = page.last() else { return rows };
         rest.start = key_after(last);
         rows.extend(page);
@@ -120,7 +123,7 @@ async fn an_acknowledged_commit_survives_a_kill() {
         assert!(names.len() >= kill_after, "the process ended before it was killed");
         acknowledged.extend(names);
 
-        let engine = RedbEngine::open(&store, RedbOptions::default()).unwrap();
+        let engine = RedbEngine::open(&store, OPTIONS).unwrap();
         let rows = rows_of(&engine).await;
         let mut expected = BTreeMap::new();
         let mut logged = BTreeSet::new();

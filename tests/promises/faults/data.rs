@@ -112,7 +112,7 @@ async fn rows(data_dir: &Path) -> BTreeMap<Bytes, Bytes> {
     let mut txn = engine.begin().await.unwrap();
     let (mut rows, mut rest) = (BTreeMap::new(), KeyRange::all());
     loop {
-        let page = txn.range(rest.clone(), Order::Asc, 1_000).await.unwrap();
+        let page = txn.range(rest.clone(), Order::Asc, 1_000).await.unwrap().rows;
         let Some((last, _)) = page.last() else { break };
         rest.start = key_after(last);
         rows.extend(page);

@@ -222,7 +222,7 @@ pub async fn raw(stores: [&Filled; 2]) -> anyhow::Result<String> {
         let engine = RedbEngine::open(&store.dir.join("store.redb"), options)?;
         // An org's first row is its first note: what stands before the id is the same for all.
         let first = engine.begin().await?.range(KeyRange::prefix(world.org(0).tag().as_bytes()), Order::Asc, 1).await?;
-        let head = first.first().and_then(|(key, _)| key.get(6..11)).context("no note")?.to_vec();
+        let head = first.rows.first().and_then(|(key, _)| key.get(6..11)).context("no note")?.to_vec();
         let (mut gets, mut pages) = (Vec::new(), Vec::new());
         for n in 0..RAW_READS {
             let org = mixed(14, n, 0) % world.size.orgs;

@@ -272,8 +272,6 @@ pub(crate) fn id_of(record: &Value) -> String {
     record["id"].as_str().unwrap_or_else(|| panic!("no id in {record}")).to_owned()
 }
 
-/// That a call was refused with this code.
-#[track_caller]
 /// The token in a mail: alone on its line, 32 bytes in base64url.
 pub(crate) fn token_in(text: &str) -> Option<&str> {
     let is_token =
@@ -281,6 +279,8 @@ pub(crate) fn token_in(text: &str) -> Option<&str> {
     text.lines().map(str::trim).find(is_token)
 }
 
+/// That a call was refused with this code.
+#[track_caller]
 pub(crate) fn refused(answer: Answer, code: &str) -> String {
     match answer {
         Ok(answer) => panic!("not refused: {answer}"),

@@ -191,12 +191,20 @@ async fn the_operator_ends_the_sessions_and_tokens_of_everybody_at_once() {
     let (ada, bob) = (server.person("ada").await, server.person("bob").await);
     server.call(None, "AuthService/ForgotPassword", json!({"email": ada.email})).await.unwrap();
     let token = server.token_for(&ada.email).await;
+    let org = server.org(&ada, "Harbour").await;
+    let invite = json!({"orgId": org, "email": bob.email, "role": "ADMIN"});
+    let invited = server.call(Some(&ada), "MembershipService/Invite", invite).await.unwrap();
+    let invitation = server.token_for(&bob.email).await;
     assert!(is_in(&server, &ada).await && is_in(&server, &bob).await);
     let ended = server.monitor.danger_end_sessions().await.unwrap();
-    assert_eq!((ended.sessions, ended.tokens), (2, 1));
+    assert_eq!((ended.sessions, ended.tokens, ended.invitations), (2, 1, 1));
     // At once, although their callers are known to the server.
     assert!(!is_in(&server, &ada).await && !is_in(&server, &bob).await);
     let reset = json!({"token": token, "newPassword": "another long passphrase"});
     refused(server.call(None, "AuthService/ResetPassword", reset).await, "unauthenticated");
-    assert!(is_in(&server, &log_in(&server, &bob.email, "").await).await);
+    let bob = log_in(&server, &bob.email, "").await;
+    assert!(is_in(&server, &bob).await);
+    for key in [json!({"token": invitation}), json!({"id": invited["id"]})] {
+        refused(server.call(Some(&bob), "MembershipService/AcceptInvitation", key).await, "not_found");
+    }
 }

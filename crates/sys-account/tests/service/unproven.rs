@@ -3,7 +3,24 @@
 use super::harness::{PASSWORD, Person, Server, refused};
 use serde_json::{Value, json};
 
-const WEEK_S: i64 = 7 * 86_400;
+const DAY_S: i64 = 86_400;
+const WEEK_S: i64 = 7 * DAY_S;
+
+async fn register_some(server: &Server, name: &str) {
+    // One registration in eight clears away: of a hundred none does once in a million runs.
+    for number in 0..100 {
+        let email = format!("{name}{number}@example.net");
+        let new = json!({"email": email, "password": PASSWORD, "displayName": name});
+        server.call(None, "AuthService/Register", new).await.unwrap();
+    }
+}
+
+/// The accounts that a superadmin finds by this address.
+async fn found(server: &Server, email: &str) -> Vec<Value> {
+    let root = server.log_in("root@example.org", PASSWORD).await.unwrap();
+    let found = server.call(Some(&root), "AccountService/SearchAccounts", json!({"query": email})).await.unwrap();
+    found["accounts"].as_array().cloned().unwrap_or_default()
+}
 
 async fn ask_address(server: &Server, who: &Person, new: &str) -> Value {
     server.call(Some(who), "AuthService/ChangeEmail", json!({"newEmail": new})).await.unwrap()
@@ -60,9 +77,13 @@ async fn a_registration_does_not_keep_an_org_from_making_an_account() {
     // An account that has proven its address, or was made for somebody, does not make way.
     let shut = json!({"id": server.log_in(email, PASSWORD).await.unwrap().account});
     server.call(Some(&root), "AccountService/DisableAccount", shut).await.unwrap();
+    let before = server.mails_to(email, 0).await;
     server.call(None, "AuthService/Register", register).await.unwrap();
+    assert_eq!(server.mails_to(email, before + 1).await, before + 1);
     let bob = server.person("bob").await;
     ask_address(&server, &bob, email).await;
+    // The newest is then the one that is asked about.
+    assert_eq!(server.mails_to(email, before + 2).await, before + 2);
     assert!(!server.mail_to(email).await.text.contains("confirm-email"));
 }
 
@@ -75,33 +96,102 @@ async fn a_registration_does_not_keep_the_first_superadmin_from_his_address() {
 }
 
 #[tokio::test]
-async fn a_registration_that_nobody_proves_is_gone_after_a_week() {
+async fn a_registration_that_nobody_proves_is_cleared_away_a_day_after_its_week() {
     let server = Server::new().await;
     let root = server.superadmin().await;
     let (late, bob) = (server.register("late").await, server.person("bob").await);
     let by_root = json!({"email": "made@example.org", "displayName": "Made"});
     server.call(Some(&root), "AccountService/CreateAccount", by_root).await.unwrap();
-    server.wait_s(WEEK_S - 60);
-    let register_some = async |name: &str| {
-        // One registration in eight clears away: of a hundred none does once in a million runs.
-        for number in 0..100 {
-            let email = format!("{name}{number}@example.net");
-            let new = json!({"email": email, "password": PASSWORD, "displayName": name});
-            server.call(None, "AuthService/Register", new).await.unwrap();
-        }
-    };
-    register_some("early").await;
-    let root = server.log_in(&root.email, PASSWORD).await.unwrap();
-    let left = async |email: &str| {
-        let query = json!({"query": email});
-        let found = server.call(Some(&root), "AccountService/SearchAccounts", query).await.unwrap();
-        found["accounts"].as_array().is_some_and(|found| !found.is_empty())
-    };
+    server.wait_s(WEEK_S + DAY_S - 60);
+    register_some(&server, "early").await;
+    let left = async |email: &str| !found(&server, email).await.is_empty();
     assert!(left(&late).await);
     server.wait_s(60);
-    register_some("new").await;
+    register_some(&server, "new").await;
     assert!(!left(&late).await);
     assert!(left(&bob.email).await && left("made@example.org").await && left("early0@example.net").await);
     // The address is free, for whoever can read its mail.
     assert_eq!(server.person("late").await.email, late);
+}
+
+#[tokio::test]
+async fn the_last_mail_to_a_registration_is_good_for_its_whole_day() {
+    let server = Server::new().await;
+    server.superadmin().await;
+    let late = server.register("late").await;
+    server.token_for(&late).await;
+    server.wait_s(WEEK_S - 60);
+    server.register("late").await;
+    let token = server.token_for(&late).await;
+    server.wait_s(DAY_S - 60);
+    register_some(&server, "new").await;
+    let prove = json!({"token": token, "password": PASSWORD});
+    server.call(None, "AuthService/VerifyEmail", prove).await.unwrap();
+    server.log_in(&late, PASSWORD).await.unwrap();
+}
+
+#[tokio::test]
+async fn after_its_week_a_registration_counts_for_nothing_and_is_made_anew() {
+    let server = Server::new().await;
+    server.superadmin().await;
+    let rude = json!({"email": "late@example.org", "password": "of a stranger", "displayName": "Rude"});
+    server.call(None, "AuthService/Register", rude).await.unwrap();
+    server.token_for("late@example.org").await;
+    let before = found(&server, "late@example.org").await;
+    server.wait_s(WEEK_S);
+    server.call(None, "AuthService/ForgotPassword", json!({"email": "late@example.org"})).await.unwrap();
+    assert_eq!(server.mails_to("late@example.org", 1).await, 1);
+    assert_eq!(server.mail_to("late@example.org").await.subject, "No password to choose");
+    server.register("late").await;
+    assert_eq!(server.mails_to("late@example.org", 2).await, 2);
+    let prove = json!({"token": server.token_for("late@example.org").await, "password": PASSWORD});
+    server.call(None, "AuthService/VerifyEmail", prove).await.unwrap();
+    let now = found(&server, "late@example.org").await;
+    assert_eq!((before.len(), now.len()), (1, 1));
+    assert_ne!(before[0]["id"], now[0]["id"]);
+    assert_eq!(now[0]["displayName"], "late");
+}
+
+#[tokio::test]
+async fn a_registration_that_was_shut_out_keeps_its_address() {
+    let server = Server::new().await;
+    let root = server.superadmin().await;
+    let rude = server.register("rude").await;
+    server.token_for(&rude).await;
+    let id = found(&server, &rude).await[0]["id"].clone();
+    server.call(Some(&root), "AccountService/DisableAccount", json!({"id": id})).await.unwrap();
+    server.wait_s(WEEK_S + DAY_S);
+    register_some(&server, "new").await;
+    assert_eq!(found(&server, &rude).await[0]["id"], id);
+    server.register("rude").await;
+    assert!(server.mail_to(&rude).await.text.contains("has an account already"));
+}
+
+#[tokio::test]
+async fn who_proves_an_address_by_a_new_password_is_not_called_as_a_stranger_said() {
+    let server = Server::new().await;
+    server.superadmin().await;
+    let email = "ada@example.org";
+    let rude = json!({"email": email, "password": "of a stranger", "displayName": "Rude"});
+    server.call(None, "AuthService/Register", rude).await.unwrap();
+    server.token_for(email).await;
+    let reset = async |password: &str, mails: usize| {
+        server.call(None, "AuthService/ForgotPassword", json!({"email": email})).await.unwrap();
+        assert_eq!(server.mails_to(email, mails).await, mails);
+        let reset = json!({"token": server.token_for(email).await, "newPassword": password});
+        server.call(None, "AuthService/ResetPassword", reset).await.unwrap();
+        // That of the token was taken away, and one says that the password was changed.
+        assert_eq!(server.mails_to(email, mails).await, mails);
+        server.log_in(email, password).await.unwrap()
+    };
+    let ada = reset(PASSWORD, 1).await;
+    let own = server.call(Some(&ada), "AuthService/WhoAmI", json!({})).await.unwrap();
+    assert!(own["displayName"].is_null(), "{own}");
+    assert_eq!(own["verified"], true);
+    // A name of her own stays.
+    let named = json!({"account": {"id": ada.account, "displayName": "Ada"}, "updateMask": "displayName"});
+    server.call(Some(&ada), "AccountService/UpdateAccount", named).await.unwrap();
+    let ada = reset("another long password", 2).await;
+    let own = server.call(Some(&ada), "AuthService/WhoAmI", json!({})).await.unwrap();
+    assert_eq!(own["displayName"], "Ada");
 }

@@ -8,15 +8,19 @@ const SIZED: u32 = 2;
 impl EncodedBuf {
     /// Takes out all fields that `hidden` names.
     pub fn cut(&mut self, hidden: impl Fn(u32) -> bool) {
-        let mut at = 0;
+        // Each byte that stays is moved once at most, however often hidden fields stand between.
+        let (mut at, mut kept) = (0, 0);
         while let Some(next) = self.bytes.get(at..).and_then(Next::of) {
             let end = self.bytes.len() - next.rest.len();
-            if hidden(next.number) {
-                self.bytes.drain(at..end);
-            } else {
-                at = end;
+            if !hidden(next.number) {
+                if kept < at {
+                    self.bytes.copy_within(at..end, kept);
+                }
+                kept += end - at;
             }
+            at = end;
         }
+        self.bytes.truncate(kept);
     }
 
     /// Puts a text into a field of type string that is in no oneof, whatever was there.

@@ -70,7 +70,7 @@ fn reach(within: Within) -> u8 {
     }
 }
 
-/// What an index shows to who reads the disk: ORDERED the values, every other one which values are the same.
+/// What an index shows to who reads the disk: ORDERED the values, SEARCH which words are the same, every other one which values are.
 fn seen_on_disk(name: &str, before: &Field, now: &Field) -> Option<(String, &'static str)> {
     match (before.index, now.index) {
         (before, Some(Index::Ordered)) if before != Some(Index::Ordered) => {
@@ -79,6 +79,10 @@ fn seen_on_disk(name: &str, before: &Field, now: &Field) -> Option<(String, &'st
         (None, Some(_)) if before.personal => {
             let what = format!("which records share a value of `{name}` did not show on disk, and does now");
             Some((what, "it without an index"))
+        }
+        (Some(Index::Equal | Index::Unique { .. }), Some(Index::Search { .. })) if before.personal => {
+            let what = format!("which records share a word of `{name}` did not show on disk, and does now");
+            Some((what, "it out of SEARCH"))
         }
         _ => None,
     }

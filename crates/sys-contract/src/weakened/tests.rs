@@ -180,6 +180,11 @@ fn each_field_that_shows_more_or_takes_more_is_told() {
         told("{ }", "{ index: SEARCH }"),
         ["which records share a value of `title` did not show on disk, and does now"]
     );
+    let words = "which records share a word of `title` did not show on disk, and does now";
+    assert_eq!(told("{ index: EQUAL }", "{ index: SEARCH }"), [words]);
+    assert!(told(&unique("ORG"), "{ index: SEARCH }").contains(&words.to_owned()));
+    assert!(told("{ index: EQUAL personal: false }", "{ index: SEARCH personal: false }").is_empty());
+    assert!(told("{ index: SEARCH }", "{ index: EQUAL }").is_empty());
 }
 
 #[test]

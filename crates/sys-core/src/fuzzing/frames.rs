@@ -44,7 +44,7 @@ pub fn heard(flow: Flow, most_bytes: usize, headers: HeaderMap, pieces: Vec<Byte
         let body = StreamBody::new(stream::iter(pieces.into_iter().map(Frame::data).map(Ok::<_, Infallible>)));
         let response = if matches!(flow, Flow::Unary | Flow::ServerStream) {
             let load = Load::default();
-            let whole = request::read(pin!(body), most_bytes, None, &mut load.hold()).await.ok()?;
+            let whole = request::read(pin!(body), most_bytes, None, &mut load.hold(None)).await.ok()?;
             library.call(head.map(|()| Full::new(whole))).await
         } else {
             library.call(head.map(|()| body)).await

@@ -9,7 +9,7 @@ use crate::{
     wire::{GateDispatcher, no_such_method},
 };
 use bytes::Bytes;
-use connectrpc::{ConnectError, ConnectRpcBody, ConnectRpcService, DeadlinePolicy};
+use connectrpc::{CompressionPolicy, ConnectError, ConnectRpcBody, ConnectRpcService, DeadlinePolicy};
 use http::{HeaderMap, Method, Request, Response, StatusCode, Version, header, request::Parts};
 use http_body::Body;
 use http_body_util::{Either, Full};
@@ -79,8 +79,11 @@ impl Front {
     pub fn new(gate: Arc<Gate>) -> Self {
         let deadlines =
             DeadlinePolicy::new().with_max(MAX_CALL).with_default_timeout(MAX_CALL).with_enforce_on_streams(true);
-        let rpc = ConnectRpcService::new(GateDispatcher(gate.clone())).with_deadline_policy(deadlines);
-        let streams = ConnectRpcService::new(GateDispatcher(gate.clone()));
+        // Answers are never packed. The packed copy would be counted by nobody ([`super::kept`]), and megabytes would be packed in one
+        // go, while everybody else on that thread waits. Requests may be.
+        let service =
+            ConnectRpcService::new(GateDispatcher(gate.clone())).with_compression_policy(CompressionPolicy::disabled());
+        let (rpc, streams) = (service.clone().with_deadline_policy(deadlines), service);
         Self { gate, rpc, streams, too_much: Arc::new(TooMuch::new()) }
     }
 }
@@ -178,7 +181,7 @@ where
     if let Err(refusal) = request::check_form(&head, most_bytes) {
         return Ok(refuse(refused(refusal), &head, Some(body)).await);
     }
-    let (mut unread, mut held) = (pin!(body), gate.load.hold());
+    let (mut unread, mut held) = (pin!(body), gate.load.hold(admitted.identified.source));
     let body = match request::read_from(unread.as_mut(), &head, most_bytes, admitted.deadline, &mut held).await {
         Ok(body) => body,
         Err(refusal) => {
@@ -230,7 +233,8 @@ where
         // Whatever is wrong with what comes on it is found when it is read.
         return rpc.call(Request::from_parts(head, opening.counted(body))).await;
     }
-    let (mut unread, mut held) = (pin!(body), gate.load.hold());
+    let source = head.extensions.get::<Source>().map(|source| source.0);
+    let (mut unread, mut held) = (pin!(body), gate.load.hold(source));
     let body = match request::read_from(unread.as_mut(), &head, most_bytes, deadline, &mut held).await {
         Ok(body) => body,
         Err(refusal) => {

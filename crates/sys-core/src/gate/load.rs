@@ -4,12 +4,12 @@
 //! What only computes never gets here in numbers: it runs to its end when it is begun, and what has to wait before that is
 //! the listener's concern, and [`too_late`]'s.
 
+use super::shares::Shares;
 use crate::{
     refusal::{Reason, Refusal},
     throttle::Network,
 };
 use std::{
-    collections::HashMap,
     net::IpAddr,
     sync::{
         Mutex, MutexGuard, PoisonError,
@@ -21,15 +21,14 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 
 /// Calls that run at once: twice what one commit takes, so that the next one fills while a sync lasts.
 pub(super) const RUNNING: usize = 512;
-/// Calls that wait for their turn. A source may have as many of them as it leaves to others: one alone half, two a third each. So
-/// nobody fills all places, and who comes first from elsewhere finds one.
+/// Calls that wait for their turn, shared by sources: nobody fills all places.
 pub(super) const WAITING: usize = 1_024;
 /// The longest wait for a turn.
 const LONGEST_WAIT: Duration = Duration::from_secs(1);
 /// Bytes of a body that count for nothing: most requests have fewer.
 pub(super) const SMALL_BODY_BYTES: usize = 4 * 1_024;
-/// The other bytes of all bodies that are held at the same time, from their arrival until their call ends. Who sends large
-/// bodies slowly, and many of them, uses these up, and nobody's small calls suffer for it.
+/// The other bytes of all bodies that are held at the same time, from their arrival until their call ends, shared by
+/// sources. Who sends large bodies slowly, and many of them, uses up his share, and nobody's small calls suffer for it.
 pub(super) const BODY_BYTES: usize = 128 << 20;
 /// The longest wait of a request until somebody begins with it. Short beside the time that callers wait for an answer: what is
 /// begun with must be answered while somebody waits for it.
@@ -44,18 +43,13 @@ const COME_BACK: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(crate) struct Load {
     running: Semaphore,
-    waiting: Mutex<Waiting>,
+    /// Whose calls wait.
+    waiting: Mutex<Shares<Option<Network>>>,
     /// As many as stand in there, to be looked at without waiting.
     waiting_now: AtomicUsize,
-    body_bytes: AtomicUsize,
+    /// Whose bodies are held.
+    bodies: Mutex<Shares<Option<Network>>>,
     rounds: Semaphore,
-}
-
-/// Whose calls wait. As large as their number at most.
-#[derive(Debug, Default)]
-struct Waiting {
-    all: usize,
-    by_source: HashMap<Option<Network>, usize>,
 }
 
 /// A call's place among those that wait, until it is dropped.
@@ -69,6 +63,7 @@ struct WaitingPlace<'a> {
 #[derive(Debug)]
 pub(crate) struct Held<'a> {
     load: &'a Load,
+    source: Option<Network>,
     body_bytes: usize,
     counted: usize,
 }
@@ -79,9 +74,13 @@ pub(super) struct Running<'a>(#[allow(dead_code, reason = "held, not read")] Sem
 
 impl Default for Load {
     fn default() -> Self {
-        let body_bytes = AtomicUsize::new(0);
-        let (waiting, waiting_now) = (Mutex::default(), AtomicUsize::new(0));
-        Self { running: Semaphore::new(RUNNING), waiting, waiting_now, body_bytes, rounds: Semaphore::new(ROUNDS) }
+        Self {
+            running: Semaphore::new(RUNNING),
+            waiting: Mutex::new(Shares::new(WAITING)),
+            waiting_now: AtomicUsize::new(0),
+            bodies: Mutex::new(Shares::new(BODY_BYTES)),
+            rounds: Semaphore::new(ROUNDS),
+        }
     }
 }
 
@@ -89,33 +88,34 @@ impl Load {
     /// Whether another call from there would have to be turned away.
     pub(super) fn is_full(&self, source: Option<IpAddr>) -> bool {
         // Where fewer wait than are left over, nobody has too many.
-        self.waiting_now.load(Ordering::Relaxed) >= WAITING / 2 && self.waiting().is_full(source.map(Network::of))
+        self.waiting_now.load(Ordering::Relaxed) >= WAITING / 2
+            && !locked(&self.waiting).has_room(&source.map(Network::of), 1)
     }
 
-    /// Holds a body, of which nothing has come yet.
-    pub(crate) fn hold(&self) -> Held<'_> {
-        Held { load: self, body_bytes: 0, counted: 0 }
+    /// Holds a body from there, of which nothing has come yet.
+    pub(crate) fn hold(&self, source: Option<IpAddr>) -> Held<'_> {
+        Held { load: self, source: source.map(Network::of), body_bytes: 0, counted: 0 }
     }
 
-    /// Counts so many bytes more. They count until they are let go of, whether there is room for them or not.
-    pub(super) fn hold_bytes(&self, more: usize) -> Result<(), Refusal> {
-        if more > 0 && self.body_bytes.fetch_add(more, Ordering::Relaxed) + more > BODY_BYTES {
+    /// Counts so many bytes of bodies from there, if there is room for them.
+    pub(super) fn hold_bytes(&self, source: Option<Network>, more: usize) -> Result<(), Refusal> {
+        if more > 0 && !locked(&self.bodies).take(source, more) {
             return Err(overloaded());
         }
         Ok(())
     }
 
-    /// Counts so many bytes no more.
-    pub(super) fn let_go_of(&self, bytes: usize) {
+    /// Counts so many bytes from there no more.
+    pub(super) fn let_go_of(&self, source: Option<Network>, bytes: usize) {
         if bytes > 0 {
-            self.body_bytes.fetch_sub(bytes, Ordering::Relaxed);
+            locked(&self.bodies).give_back(&source, bytes);
         }
     }
 
     /// What counts now.
     #[cfg(test)]
     pub(super) fn held_bytes(&self) -> usize {
-        self.body_bytes.load(Ordering::Relaxed)
+        locked(&self.bodies).taken()
     }
 
     /// Waits for a turn of a call from there. Who goes away meanwhile gives up his place.
@@ -133,18 +133,12 @@ impl Load {
     }
 
     fn wait(&self, source: Option<Network>) -> Result<WaitingPlace<'_>, Refusal> {
-        let mut waiting = self.waiting();
-        if waiting.is_full(source) {
+        let mut waiting = locked(&self.waiting);
+        if !waiting.take(source, 1) {
             return Err(overloaded());
         }
-        waiting.all += 1;
-        *waiting.by_source.entry(source).or_default() += 1;
-        self.waiting_now.store(waiting.all, Ordering::Relaxed);
+        self.waiting_now.store(waiting.taken(), Ordering::Relaxed);
         Ok(WaitingPlace { load: self, source })
-    }
-
-    fn waiting(&self) -> MutexGuard<'_, Waiting> {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Waits for a turn of a watch's round.
@@ -153,23 +147,15 @@ impl Load {
     }
 }
 
-impl Waiting {
-    fn is_full(&self, source: Option<Network>) -> bool {
-        self.by_source.get(&source).copied().unwrap_or(0) >= WAITING.saturating_sub(self.all)
-    }
+fn locked(shares: &Mutex<Shares<Option<Network>>>) -> MutexGuard<'_, Shares<Option<Network>>> {
+    shares.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Drop for WaitingPlace<'_> {
     fn drop(&mut self) {
-        let mut waiting = self.load.waiting();
-        waiting.all = waiting.all.saturating_sub(1);
-        if let Some(count) = waiting.by_source.get_mut(&self.source) {
-            *count = count.saturating_sub(1);
-            if *count == 0 {
-                waiting.by_source.remove(&self.source);
-            }
-        }
-        self.load.waiting_now.store(waiting.all, Ordering::Relaxed);
+        let mut waiting = locked(&self.load.waiting);
+        waiting.give_back(&self.source, 1);
+        self.load.waiting_now.store(waiting.taken(), Ordering::Relaxed);
     }
 }
 
@@ -178,17 +164,16 @@ impl Held<'_> {
     pub(super) fn grow(&mut self, by: usize) -> Result<(), Refusal> {
         self.body_bytes = self.body_bytes.saturating_add(by);
         let more = self.body_bytes.saturating_sub(SMALL_BODY_BYTES) - self.counted;
-        if more > 0 {
-            self.counted += more;
-            return self.load.hold_bytes(more);
-        }
+        self.load.hold_bytes(self.source, more)?;
+        self.counted += more;
         Ok(())
     }
 
     /// The body is packed: it counts for what it may unpack to as well, from before it is unpacked.
     pub(super) fn unpacks_to(&mut self, most_bytes: usize) -> Result<(), Refusal> {
-        self.counted = self.counted.saturating_add(most_bytes);
-        self.load.hold_bytes(most_bytes)
+        self.load.hold_bytes(self.source, most_bytes)?;
+        self.counted += most_bytes;
+        Ok(())
     }
 
     /// The bytes that have come so far.
@@ -199,7 +184,7 @@ impl Held<'_> {
 
 impl Drop for Held<'_> {
     fn drop(&mut self) {
-        self.load.let_go_of(self.counted);
+        self.load.let_go_of(self.source, self.counted);
     }
 }
 
@@ -241,9 +226,9 @@ mod tests {
             waiting.push(Box::pin(load.enter(other)));
             assert!(waiting.last_mut().unwrap().now_or_never().is_none());
         }
-        assert_eq!(load.waiting().by_source.len(), 21);
+        assert_eq!(locked(&load.waiting).count(), 21);
         waiting.truncate(WAITING / 2);
-        assert_eq!(load.waiting().by_source.len(), 1);
+        assert_eq!(locked(&load.waiting).count(), 1);
         // One who goes away makes room, and one who ends lets the first in.
         drop(waiting.pop());
         assert!(!load.is_full(HERE));
@@ -254,27 +239,34 @@ mod tests {
         for call in waiting {
             assert_eq!(call.await.unwrap_err().reason, Reason::Overloaded);
         }
-        assert!(!load.is_full(HERE) && load.waiting().by_source.is_empty());
+        assert!(!load.is_full(HERE) && locked(&load.waiting).count() == 0);
         drop(first);
     }
 
     #[test]
-    fn large_bodies_share_their_room_and_small_ones_need_none() {
+    fn large_bodies_share_their_room_by_source_and_small_ones_need_none() {
         let load = Load::default();
-        let (mut first, mut second) = (load.hold(), load.hold());
-        first.grow(BODY_BYTES).unwrap();
+        let elsewhere = Some(IpAddr::from([192, 0, 2, 1]));
+        let (mut first, mut second) = (load.hold(HERE), load.hold(HERE));
+        first.grow(BODY_BYTES / 2).unwrap();
         second.grow(SMALL_BODY_BYTES).unwrap();
         second.grow(SMALL_BODY_BYTES).unwrap();
         assert_eq!(second.grow(1).unwrap_err().reason, Reason::Overloaded);
         for _ in 0..1_000 {
-            load.hold().grow(SMALL_BODY_BYTES).unwrap();
+            load.hold(HERE).grow(SMALL_BODY_BYTES).unwrap();
         }
-        let mut packed = load.hold();
+        let mut packed = load.hold(HERE);
         packed.grow(1).unwrap();
         assert_eq!(packed.unpacks_to(1).unwrap_err().reason, Reason::Overloaded, "before it is unpacked");
-        drop((first, second, packed));
+        // What was refused counts for nothing, and others have their share.
+        assert_eq!(load.held_bytes(), BODY_BYTES / 2);
+        let mut other = load.hold(elsewhere);
+        other.grow(BODY_BYTES / 8).unwrap();
+        other.unpacks_to(BODY_BYTES / 8).unwrap();
+        assert_eq!(load.hold(elsewhere).unpacks_to(BODY_BYTES / 8).unwrap_err().reason, Reason::Overloaded);
+        drop((first, second, packed, other));
         assert_eq!(load.held_bytes(), 0);
-        load.hold().grow(BODY_BYTES).unwrap();
+        load.hold(HERE).grow(BODY_BYTES / 2).unwrap();
     }
 
     #[test]

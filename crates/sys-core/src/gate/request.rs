@@ -333,9 +333,9 @@ mod tests {
         let load = Load::default();
         for pieces in [vec![], vec![100], vec![0, 1, 98, 1], vec![50 + ENVELOPE_BYTES, 50]] {
             let bytes: usize = pieces.iter().sum();
-            assert_eq!(read(pin!(body(pieces)), 100, None, &mut load.hold()).await.unwrap(), vec![7; bytes]);
+            assert_eq!(read(pin!(body(pieces)), 100, None, &mut load.hold(None)).await.unwrap(), vec![7; bytes]);
         }
-        let refusal = read(pin!(body(vec![60, 60])), 100, None, &mut load.hold()).await.unwrap_err();
+        let refusal = read(pin!(body(vec![60, 60])), 100, None, &mut load.hold(None)).await.unwrap_err();
         assert_eq!(refusal.reason, Reason::RequestTooLarge);
         assert!(refusal.help.is_some_and(|help| help.contains("100")));
     }
@@ -344,7 +344,7 @@ mod tests {
     async fn a_body_is_not_waited_for_longer_than_its_sender_waits_for_its_answer() {
         let never = StreamBody::new(futures_util::stream::pending::<Result<Frame<Bytes>, Infallible>>());
         let until = Instant::now() + Duration::from_millis(20);
-        let refusal = read(pin!(never), 100, Some(until), &mut Load::default().hold()).await.unwrap_err();
+        let refusal = read(pin!(never), 100, Some(until), &mut Load::default().hold(None)).await.unwrap_err();
         assert_eq!(refusal.reason, Reason::Deadline);
     }
 

@@ -26,6 +26,7 @@ use crate::{
     metrics::{CameTo, UnderWay},
     module::{Conclude, HandleTurn, Handler},
     refusal::{Reason, Refusal},
+    throttle::Network,
 };
 use answers::Out;
 use bytes::Bytes;
@@ -74,7 +75,8 @@ impl Opening {
     pub(super) fn new(gate: &Arc<Gate>, admitted: Admitted, place: Place, arrived: Instant) -> Self {
         let under_way = UnderWay::begin(&admitted.method, arrived, &admitted.came_to);
         let most_bytes = usize::try_from(admitted.method.method().max_request_bytes).unwrap_or(usize::MAX);
-        let unread = Unread::new(gate.clone(), most_bytes);
+        let source = admitted.identified.source.map(Network::of);
+        let unread = Unread::new(gate.clone(), source, most_bytes);
         let opened = Opened { admitted, place, unread: Listening::to(&unread), under_way };
         Self { opened: Arc::new(Mutex::new(Some(opened))), unread }
     }

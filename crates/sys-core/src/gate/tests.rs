@@ -3,12 +3,13 @@
 mod bed;
 mod overload;
 mod streams;
+mod unread;
 
 use super::{Identified, callers::TokenHash};
 use crate::{
     host::ModuleError,
     module::{Handlers, Module},
-    refusal::{Code, Reason},
+    refusal::{Code, Reason, Refusal},
     throttle::Rates,
     token::TokenSecret,
 };
@@ -28,10 +29,11 @@ use std::{
     time::Duration,
 };
 use sys_contract::{
-    id::OrgTag,
+    id::{AccountId, OrgTag, RecordId, SessionId},
     load::{Origin, SourceFile, load},
-    model::Contract,
+    model::{Contract, Role},
 };
+use sys_policy::{Binding, BindingScope, Caller, Standing};
 use sys_store::SystemKind;
 
 /// Longer than anything here takes that does not hang.
@@ -234,6 +236,33 @@ async fn who_is_refused_again_and_again_fills_no_log() {
     let counted: u64 = leaves.iter().map(|leaf| leaf.lost).sum();
     assert!((300..500).contains(&told), "{told}");
     assert_eq!(told as u64 + counted, 600, "none is left out");
+}
+
+#[tokio::test]
+async fn what_a_member_probes_stands_in_the_log_of_his_org_however_often_he_is_refused() {
+    let bed = Bed::new().await;
+    let (org, random) = (OrgTag::from_bytes([7; 6]), [1; 10]);
+    let account = AccountId::from_record(RecordId::new(OrgTag::GLOBAL, 1, random));
+    let session = SessionId::from_record(RecordId::new(OrgTag::GLOBAL, 2, random));
+    let binding = Binding { role: Role::User, scope: BindingScope::Org(org), expires_unix_s: None };
+    let caller = Caller::new(account, session, Standing::Verified, vec![binding]);
+    let refused = |org: Option<OrgTag>, refusal: &Refusal, times: usize| {
+        for _ in 0..times {
+            let leaf = crate::audit::leaf_of("probes.v1/Probe", &caller, &bed.gate().clock.now());
+            bed.gate().note_refusal(org, &caller, None, leaf, refusal);
+        }
+    };
+    // First he piles up what has no org.
+    refused(None, &Refusal::new(Reason::AccountThrottled, "too many calls"), 1_000);
+    refused(None, &Refusal::method_refused(), 1_000);
+    refused(Some(org), &Refusal::not_found(), 700);
+    let leaves = bed.stopped_leaves_of(org).await;
+    let told = leaves.iter().filter(|leaf| leaf.outcome == "NOT_FOUND").count();
+    let counted: Vec<_> = leaves.iter().filter(|leaf| leaf.lost > 0).collect();
+    assert!((300..500).contains(&told), "{told}");
+    assert!(counted.iter().all(|leaf| leaf.account_id == account.to_string()), "{counted:?}");
+    let lost: u64 = counted.iter().map(|leaf| leaf.lost).sum();
+    assert_eq!(told as u64 + lost, 700, "in his org's log none is left out");
 }
 
 #[tokio::test]

@@ -62,6 +62,8 @@ pub enum Registered {
         account: AccountId,
         /// For the mail.
         token: TokenSecret,
+        /// The older registration of the address that had ended; its record is for the account module to delete.
+        made_way: Option<AccountId>,
     },
     /// An account that waits already. Without a token, enough of them are on their way.
     Waiting {
@@ -70,6 +72,17 @@ pub enum Registered {
     },
     /// The address has an account.
     Taken,
+}
+
+/// A password that was chosen in place of a forgotten one.
+#[derive(Debug)]
+pub struct Reset {
+    /// Whose.
+    pub account: AccountId,
+    /// Its address.
+    pub email: Email,
+    /// Whether nobody had proven the address before: what else was said at its registration, anybody may have said.
+    pub was_unproven: bool,
 }
 
 /// What an account knows of itself.
@@ -165,12 +178,7 @@ impl Identity {
     }
 
     /// Chooses a new password, which proves the address, too. All sessions and other tokens of the account end.
-    pub async fn reset_password(
-        &self,
-        call: &Call,
-        token: &str,
-        password: Password,
-    ) -> Result<(AccountId, Email), Refusal> {
+    pub async fn reset_password(&self, call: &Call, token: &str, password: Password) -> Result<Reset, Refusal> {
         let mut turn = self.turn(call).await?;
         let found = turn.find_token(token, Purpose::Reset).await;
         let found = turn.end(call, found).await?;
@@ -178,8 +186,8 @@ impl Identity {
         let password = self.0.passwords.hash(password).await?;
         let mut turn = self.turn(call).await?;
         let done = turn.reset_password(&found, &password).await;
-        if let Ok((_, email)) = &done {
-            call.proven_by_mail(email.as_str());
+        if let Ok(reset) = &done {
+            call.proven_by_mail(reset.email.as_str());
         }
         turn.end(call, done).await
     }
@@ -231,7 +239,9 @@ impl Identity {
 impl<O: DerefMut<Target = Open> + Send> Turn<'_, O> {
     pub(super) async fn register(&mut self, email: &Email, chosen: Chosen<'_>) -> Result<Registered, Refusal> {
         self.clear_nobodys_tokens().await?;
-        let Some(principal) = self.find_one(Principal::EMAIL, email.as_str()).await? else {
+        let found = self.find_one(Principal::EMAIL, email.as_str()).await?;
+        let (found, made_way) = self.end_unproven(found).await?;
+        let Some(principal) = found else {
             let row = Principal {
                 email: email.as_str().to_owned(),
                 password_phc: chosen.password.phc().to_owned(),
@@ -241,7 +251,7 @@ impl<O: DerefMut<Target = Open> + Send> Turn<'_, O> {
             let account = self.add_principal(row).await?;
             let token = self.issue(account, Purpose::Verify, VERIFY_TOKEN_S, Some(chosen)).await?;
             let token = token.ok_or_else(|| Refusal::internal("a new account has tokens"))?;
-            return Ok(Registered::New { account, token });
+            return Ok(Registered::New { account, token, made_way });
         };
         if principal.row.verified || principal.row.disabled {
             self.issue_to_nobody(email, VERIFY_TOKEN_S).await?;
@@ -279,7 +289,7 @@ impl<O: DerefMut<Target = Open> + Send> Turn<'_, O> {
     pub(super) async fn forget_password(&mut self, email: &Email) -> Result<Option<TokenSecret>, Refusal> {
         self.clear_nobodys_tokens().await?;
         match self.find_one(Principal::EMAIL, email.as_str()).await? {
-            Some(principal) if !principal.row.disabled => {
+            Some(principal) if !principal.row.disabled && !self.has_ended(&principal.row) => {
                 self.issue(AccountId::from_record(principal.id), Purpose::Reset, RESET_TOKEN_S, None).await
             }
             _ => self.issue_to_nobody(email, RESET_TOKEN_S).await.map(|()| None),
@@ -290,7 +300,7 @@ impl<O: DerefMut<Target = Open> + Send> Turn<'_, O> {
         &mut self,
         token: &Kept<OneTimeToken>,
         password: &StoredPassword,
-    ) -> Result<(AccountId, Email), Refusal> {
+    ) -> Result<Reset, Refusal> {
         let account = account_id(&token.row.account_id)?;
         let mut principal = self.principal(account).await?.ok_or_else(super::turn::token_refused)?;
         if principal.row.disabled {
@@ -298,12 +308,12 @@ impl<O: DerefMut<Target = Open> + Send> Turn<'_, O> {
         }
         password.phc().clone_into(&mut principal.row.password_phc);
         principal.row.verified = true;
-        principal.row.unproven = false;
+        let was_unproven = std::mem::take(&mut principal.row.unproven);
         principal.row.loopback_only_password = false;
         self.replace(&principal).await?;
         self.remove_tokens(account).await?;
         self.end_sessions(account).await?;
-        Ok((account, Email::assume_canonical(principal.row.email)))
+        Ok(Reset { account, email: Email::assume_canonical(principal.row.email), was_unproven })
     }
 
     async fn set_up(

@@ -129,6 +129,10 @@ impl<O: DerefMut<Target = Open> + Send> Turn<'_, O> {
                 .help("ask another admin, or delete the account"));
         }
         principal.row.disabled = disabled;
+        if disabled {
+            // It keeps its address for good: else whoever is shut out would register it again.
+            principal.row.unproven = false;
+        }
         self.replace(&principal).await?;
         if disabled {
             self.remove_tokens(account).await?;

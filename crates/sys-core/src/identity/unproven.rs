@@ -1,10 +1,17 @@
-//! Registrations whose address nobody has proven: they make way for whoever proves it, and end after a week.
+//! Registrations whose address nobody has proven: they make way for whoever proves it, and end after a week. What is
+//! left is good for the mails of their last day alone.
 //!
 //! Anybody may register anybody's address, so that such an account says nothing of whose the address is. It has never logged
 //! in and holds nothing. What must never happen here: an account that makes way though somebody has proven its address, or was
 //! made by an org or by the server's operator.
 
-use super::{Email, Identity, limits::UNPROVEN_S, turn::Turn, wire::Principal};
+use super::{
+    Email, Identity,
+    limits::{UNPROVEN_S, VERIFY_TOKEN_S},
+    rows::Kept,
+    turn::Turn,
+    wire::Principal,
+};
 use crate::{call::Call, refusal::Refusal};
 use std::ops::DerefMut;
 use sys_contract::id::AccountId;
@@ -24,8 +31,8 @@ pub(super) enum Holder {
 }
 
 impl Identity {
-    /// Removes registrations that nobody has proven for a week, by one call in some and whatever it is about. Their records are
-    /// for the account module to delete.
+    /// Removes registrations that have ended and of which no mail is good any more, by one call in some and whatever it is about.
+    /// Their records are for the account module to delete.
     pub async fn clear_unproven(&self, call: &Call) -> Result<Vec<AccountId>, Refusal> {
         let mut turn = self.turn(call).await?;
         let done = turn.clear_unproven().await;
@@ -51,6 +58,28 @@ impl<O: DerefMut<Target = Open> + Send> Turn<'_, O> {
         Ok(Some(account))
     }
 
+    /// Removes a registration that has ended, for whoever registers its address anew: the account that is gone. What is found
+    /// otherwise stays.
+    pub(super) async fn end_unproven(
+        &mut self,
+        found: Option<Kept<Principal>>,
+    ) -> Result<(Option<Kept<Principal>>, Option<AccountId>), Refusal> {
+        match found {
+            Some(kept) if self.has_ended(&kept.row) => {
+                let account = AccountId::from_record(kept.id);
+                self.remove_unproven(account).await?;
+                Ok((None, Some(account)))
+            }
+            other => Ok((other, None)),
+        }
+    }
+
+    /// Whether this is a registration that nobody has proven for a week. No mail is sent for it any more, which would be void
+    /// before its time.
+    pub(super) fn has_ended(&self, row: &Principal) -> bool {
+        row.unproven && !row.disabled && row.created_unix_s.saturating_add(UNPROVEN_S) <= self.now_unix_s
+    }
+
     async fn clear_unproven(&mut self) -> Result<Vec<AccountId>, Refusal> {
         let mut cleared = Vec::new();
         let [drawn] = self.random::<1>();
@@ -59,7 +88,8 @@ impl<O: DerefMut<Target = Open> + Send> Turn<'_, O> {
         }
         // The oldest come first.
         for kept in self.find(Principal::UNPROVEN, true, CLEARED_AT_ONCE).await? {
-            if kept.row.created_unix_s.saturating_add(UNPROVEN_S) > self.now_unix_s {
+            // The last mail may have gone out just before the end.
+            if kept.row.created_unix_s.saturating_add(UNPROVEN_S + VERIFY_TOKEN_S) > self.now_unix_s {
                 break;
             }
             let account = AccountId::from_record(kept.id);

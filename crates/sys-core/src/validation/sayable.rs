@@ -108,7 +108,7 @@ message Request {
         };
         check("mask", mask("a_b.c"), None);
         check("mask", mask("aB"), Some("mask"));
-        check("value", Value::Message(of("google.protobuf.Value")), Some("value"));
+        check("value", Value::Message(of("google.protobuf.Value")), None);
         let mut any = of("google.protobuf.Any");
         any.set_field_by_name("type_url", Value::String("type.example.org/unknown".to_owned()));
         check("any", Value::Message(any), Some("any"));

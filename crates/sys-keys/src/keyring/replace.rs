@@ -15,7 +15,7 @@ use std::{iter, path::Path};
 
 impl Keyring {
     /// Seals the master key with `new` in place of whatever `old` opens; other sealers stay. On disk when this returns, and not
-    /// done where it fails. Copies of the file from before still open by `old`, to the same keys. No server may be using the
+    /// done where it fails, save with [`KeyError::Unsettled`]. Copies of the file from before still open by `old`, to the same keys. No server may be using the
     /// file. Blocks for some seconds.
     pub fn replace_sealer(path: &Path, old: &Unsealer, new: &Unsealer, entropy: &dyn Entropy) -> Result<(), KeyError> {
         let content = |source| KeyError::Content { path: path.to_owned(), source };

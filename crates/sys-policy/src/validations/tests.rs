@@ -45,7 +45,7 @@ const EVERYWHERE: &str = r#"message Ask {
   ];
   oneof one { string of = 5 [(buf.validate.field).cel = { id: "f" expression: "of(" }]; }
   message Inner {
-    repeated string deep = 1 [(buf.validate.field).repeated.items.repeated.items.cel_expression = "deep("];
+    repeated string deep = 1 [(buf.validate.field).repeated.items.cel_expression = "deep("];
     string without = 2 [(buf.validate.field).cel = { id: "g" }];
   }
 }"#;

@@ -146,6 +146,7 @@ fn a_wrong_line_is_named_with_what_is_wrong_and_no_value() {
         .replace(&format!(r#""org_id":"{}""#, global("org", 1)), &format!(r#""org_id":"{}""#, global("org", 2)));
     let with_domain =
         |number, domain: &str| org_line(number).replacen('{', &format!(r#"{{"accountDomains":["{domain}"],"#), 1);
+    let closed = with_domain(5, "c.example.org").replacen('{', r#"{"closedAt":"2026-01-02T03:04:05Z","#, 1);
     for (what, lines, line, why) in [
         ("accounts", vec![account_line(4, "dan@example.org"), elsewhere], 2, "in the org that manages it alone"),
         (
@@ -155,6 +156,7 @@ fn a_wrong_line_is_named_with_what_is_wrong_and_no_value() {
             "has this `domain`",
         ),
         ("sys.account.v1.Org", vec![with_domain(5, "A.example.org")], 1, "in lower case and ASCII"),
+        ("sys.account.v1.Org", vec![closed], 1, "a closed org has no domains of mail"),
         ("notes.v1.Note", vec![note_line(3, "a"), "{".to_owned()], 2, "it is no notes.v1.Note in JSON, at column"),
         ("notes.v1.Note", vec![unknown_field], 1, "it is no notes.v1.Note in JSON, at column"),
         ("notes.v1.Note", vec![note_line(5, "")], 1, "title: "),

@@ -54,8 +54,15 @@ fn no_session_and_no_token_from_before_is_good_once_all_were_ended() {
 
     let dir = stopped(server);
     let (done, said) = run(dir.path(), &end);
-    assert!(done && said == "sessions that were ended: 1; one-time tokens that are void: 0\n", "{said}");
-    assert_eq!(run(dir.path(), &end).1, "sessions that were ended: 0; one-time tokens that are void: 0\n");
+    assert!(
+        done && said
+            == "sessions that were ended: 1; one-time tokens that are void: 0; invitations that were withdrawn: 0\n",
+        "{said}"
+    );
+    assert_eq!(
+        run(dir.path(), &end).1,
+        "sessions that were ended: 0; one-time tokens that are void: 0; invitations that were withdrawn: 0\n"
+    );
     let server = Server::start_in(dir, &[]);
     assert_eq!(server.call(WHO_AM_I, Some(access), "{}").0, 401);
     assert_eq!(server.call(REFRESH, None, &refresh.to_string()).0, 401);
@@ -77,6 +84,7 @@ fn a_changed_passphrase_opens_and_what_opened_before_does_not() {
     let (one, two) = (["--passphrase-file", "one"], ["--passphrase-file", "two"]);
     let (done, said) = change(KEY, "one");
     assert!(done && said.contains("data/keys.sys opens by the new passphrase"), "{said}");
+    assert!(said.contains("destroy them and data/danger-master.key"), "{said}");
     assert!(opens(one) && !opens(KEY));
     let before = fs::read(path("data/keys.sys")).unwrap();
     let (done, said) = change(two, "one");

@@ -2,7 +2,7 @@
 
 use super::{Fault, known::KnownTable, scan::Ground};
 use crate::{
-    engine::{KeyRange, NUMBER_BYTES, Order, key_after},
+    engine::{KeyRange, NUMBER_BYTES, Order, RangeRead, key_after},
     header::Header,
     key::{KeyPart, TableSpace, join, parse, record_id, uuid_of},
     note::{ChangeOp, Note},
@@ -116,8 +116,8 @@ impl Changes {
         }
         let mut rest = KeyRange::prefix(&self.at.records());
         loop {
-            let rows = ground.open.rows_in(rest.clone(), Order::Asc, BATCH).await?;
-            let last = rows.last().map(|(key, _)| key_after(key)).filter(|_| rows.len() == BATCH);
+            let RangeRead { rows, is_end } = ground.open.page_in(rest.clone(), Order::Asc, BATCH).await?;
+            let last = rows.last().map(|(key, _)| key_after(key)).filter(|_| !is_end);
             for (key, sealed) in rows {
                 let (Some(uuid), Some(version)) = (uuid_of(&key), version_of(&sealed)) else { continue };
                 if version >= self.horizon && !self.is_noted(ground, version, uuid).await? {
@@ -135,12 +135,12 @@ impl Changes {
     async fn is_noted(&self, ground: &mut Ground, version: u64, uuid: Uuid) -> Result<bool, StoreError> {
         let mut rest = KeyRange::prefix(&join(self.at.changes(), &version.to_be_bytes()));
         loop {
-            let rows = ground.open.rows_in(rest.clone(), Order::Asc, BATCH).await?;
+            let RangeRead { rows, is_end } = ground.open.page_in(rest.clone(), Order::Asc, BATCH).await?;
             let notes = rows.iter().filter_map(|(_, value)| Note::from_bytes(value));
             if notes.into_iter().any(|note| note.uuid == uuid && note.op == ChangeOp::Put) {
                 return Ok(true);
             }
-            match rows.last().filter(|_| rows.len() == BATCH) {
+            match rows.last().filter(|_| !is_end) {
                 Some((last, _)) => rest.start = key_after(last),
                 None => return Ok(false),
             }

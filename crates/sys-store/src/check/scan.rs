@@ -7,7 +7,7 @@ use super::{
     table::TableWalk,
 };
 use crate::{
-    engine::{KeyRange, Order, key_after},
+    engine::{KeyRange, Order, RangeRead, key_after},
     erasable::space_of,
     key::{KeyPart, TableSpace, parse, system_space},
     open::Open,
@@ -74,8 +74,8 @@ pub(super) async fn run(
     let mut scan = Scan { store, known, ground, spaces: BTreeSet::new(), here: None };
     let mut rest = KeyRange::all();
     loop {
-        let rows = scan.ground.open.rows_in(rest.clone(), Order::Asc, BATCH).await?;
-        let last = rows.last().map(|(key, _)| key_after(key)).filter(|_| rows.len() == BATCH);
+        let RangeRead { rows, is_end } = scan.ground.open.page_in(rest.clone(), Order::Asc, BATCH).await?;
+        let last = rows.last().map(|(key, _)| key_after(key)).filter(|_| !is_end);
         for (key, value) in rows {
             scan.row(&key, value).await?;
         }

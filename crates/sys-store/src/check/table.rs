@@ -3,7 +3,7 @@
 use super::{Fault, changes::Changes, known::KnownTable, scan::Ground};
 use crate::{
     canonical::same_field,
-    engine::{KeyRange, Order, key_after},
+    engine::{KeyRange, Order, RangeRead, key_after},
     key::{KeyPart, TableSpace, parse, record_id, uuid_of},
     records::Stored,
     refused::{SealedError, StoreError},
@@ -178,8 +178,8 @@ impl TableWalk {
         let has_rows = part.index().is_none_or(is_known);
         let mut rest = KeyRange::prefix(&prefix);
         loop {
-            let rows = ground.open.rows_in(rest.clone(), Order::Asc, BATCH).await?;
-            let last = rows.last().map(|(key, _)| key_after(key)).filter(|_| rows.len() == BATCH);
+            let RangeRead { rows, is_end } = ground.open.page_in(rest.clone(), Order::Asc, BATCH).await?;
+            let last = rows.last().map(|(key, _)| key_after(key)).filter(|_| !is_end);
             for (row, _) in rows {
                 let Some(uuid) = uuid_of(&row) else { continue };
                 let id = record_id(self.at.space, uuid);

@@ -1,7 +1,7 @@
 //! The enum in front of the engines, so that whoever holds an engine needs neither a type parameter nor a `dyn`.
 
 use super::{
-    Changes, CommitError, CommitVersion, Engine, EngineError, KeyRange, Order, Txn, Write,
+    Changes, CommitError, CommitVersion, Engine, EngineError, KeyRange, Order, RangeRead, Txn, Write,
     memory::{MemoryEngine, MemoryTxn},
     redb::{EngineStats, RedbEngine, RedbTxn},
 };
@@ -76,7 +76,7 @@ impl Txn for AnyTxn {
         }
     }
 
-    async fn range(&mut self, keys: KeyRange, order: Order, limit: usize) -> Result<Vec<(Bytes, Bytes)>, EngineError> {
+    async fn range(&mut self, keys: KeyRange, order: Order, limit: usize) -> Result<RangeRead, EngineError> {
         match self {
             Self::Redb(txn) => txn.range(keys, order, limit).await,
             Self::Memory(txn) => txn.range(keys, order, limit).await,

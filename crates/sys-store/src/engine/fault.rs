@@ -1,4 +1,4 @@
-//! A disk that fails as disks do, under the embedded engine.
+//! A disk that fails as disks do, under the embedded engine. It holds the two files of a store: its pages and its log.
 //!
 //! It remembers which sectors were written since the last sync. When the power goes, each of them holds what it held at the
 //! last sync or any of what was written to it since, chosen by a seeded generator: a disk and a page cache write in
@@ -9,6 +9,10 @@ mod rounds;
 
 pub(crate) use rounds::{Random, replay, seeds};
 
+use super::{
+    EngineError,
+    redb::{Bounds, RedbEngine, RedbOptions, wal::WalBounds},
+};
 use redb::StorageBackend;
 use std::{
     collections::BTreeMap,
@@ -39,6 +43,8 @@ pub(crate) struct Plan {
     pub(crate) read_only_from: Option<u64>,
     /// Syncs do nothing, and say that they did it.
     pub(crate) lying_sync: bool,
+    /// Syncs of the log alone do nothing, and say that they did it.
+    pub(crate) lying_log_sync: bool,
     /// After a power cut nothing unsynced is left, instead of some of it.
     pub(crate) drop_all: bool,
 }
@@ -46,18 +52,32 @@ pub(crate) struct Plan {
 /// A disk. Its clones are the same one.
 #[derive(Debug, Clone)]
 pub(crate) struct Disk {
+    seed: u64,
     platter: Arc<Mutex<Platter>>,
     released: Arc<Condvar>,
 }
 
-#[derive(Debug)]
-struct Platter {
+/// One of its files.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum File {
+    Pages,
+    Log,
+}
+
+#[derive(Debug, Default)]
+struct Contents {
     /// What the running system sees.
     seen: Vec<u8>,
     /// What was there at the last sync.
     synced: Vec<u8>,
     /// For each sector written since then, all that it held in between.
     unsynced: BTreeMap<usize, Vec<Vec<u8>>>,
+}
+
+#[derive(Debug)]
+struct Platter {
+    pages: Contents,
+    log: Contents,
     plan: Plan,
     random: Random,
     operations: u64,
@@ -71,11 +91,18 @@ struct Platter {
     waits: bool,
 }
 
-/// A disk as redb sees it, until the power goes.
-#[derive(Debug)]
+/// A disk as a process sees it, until the power goes.
+#[derive(Debug, Clone)]
 pub(crate) struct Plugged {
     disk: Disk,
     boot: u64,
+}
+
+/// A file as the engine sees it.
+#[derive(Debug)]
+struct OpenFile {
+    plugged: Plugged,
+    file: File,
 }
 
 impl Disk {
@@ -83,12 +110,11 @@ impl Disk {
         Self::holding(Vec::new(), seed)
     }
 
-    /// A disk that holds these bytes.
+    /// A disk that holds these pages, of a store that was closed.
     pub(crate) fn holding(bytes: Vec<u8>, seed: u64) -> Self {
         let platter = Platter {
-            seen: bytes.clone(),
-            synced: bytes,
-            unsynced: BTreeMap::new(),
+            pages: Contents { seen: bytes.clone(), synced: bytes, unsynced: BTreeMap::new() },
+            log: Contents::default(),
             plan: Plan::default(),
             random: Random(seed),
             operations: 0,
@@ -98,7 +124,7 @@ impl Disk {
             held: false,
             waits: false,
         };
-        Self { platter: Arc::new(Mutex::new(platter)), released: Arc::default() }
+        Self { seed, platter: Arc::new(Mutex::new(platter)), released: Arc::default() }
     }
 
     /// Turns the machine off and on: what was not synced is lost, wholly or in part. From here on `plan` holds.
@@ -160,9 +186,34 @@ impl Disk {
         outcomes
     }
 
-    /// What it holds for good.
+    /// The pages that it holds for good.
     pub(crate) fn bytes(&self) -> Vec<u8> {
-        self.lock().synced.clone()
+        self.bytes_of(File::Pages)
+    }
+
+    /// What a file holds for good.
+    pub(crate) fn bytes_of(&self, file: File) -> Vec<u8> {
+        self.lock().contents(file).synced.clone()
+    }
+
+    /// Puts these bytes in the place of a file, for good.
+    pub(crate) fn replace(&self, file: File, bytes: Vec<u8>) {
+        let contents = Contents { seen: bytes.clone(), synced: bytes, unsynced: BTreeMap::new() };
+        *self.lock().contents(file) = contents;
+    }
+
+    /// The same disk as it would be after a power cut now, beside this one.
+    pub(crate) fn copy(&self) -> Self {
+        let copy = Self::holding(self.bytes_of(File::Pages), self.seed);
+        copy.replace(File::Log, self.bytes_of(File::Log));
+        // What follows from the count of boots follows from it there, too, and is not the same again.
+        copy.lock().boot = self.lock().boot;
+        copy
+    }
+
+    /// Operations since the plan holds.
+    pub(crate) fn operations(&self) -> u64 {
+        self.lock().operations
     }
 
     /// Whether the power went.
@@ -175,7 +226,7 @@ impl Disk {
         self.lock().syncs
     }
 
-    /// Flips one bit of each place where these bytes stand, on the disk itself; gives the number of places.
+    /// Flips one bit of each place where these bytes stand among the pages, on the disk itself; gives the number of places.
     pub(crate) fn flip_bit_of(&self, bytes: &[u8]) -> usize {
         let places = self.places_of(bytes);
         places.iter().for_each(|at| self.flip(*at, 0));
@@ -185,14 +236,14 @@ impl Disk {
     /// Where these bytes stand.
     pub(crate) fn places_of(&self, bytes: &[u8]) -> Vec<usize> {
         let platter = self.lock();
-        platter.synced.windows(bytes.len()).enumerate().filter(|(_, w)| *w == bytes).map(|(at, _)| at).collect()
+        platter.pages.synced.windows(bytes.len()).enumerate().filter(|(_, w)| *w == bytes).map(|(at, _)| at).collect()
     }
 
-    /// Flips one bit of a byte, on the disk itself.
+    /// Flips one bit of a byte of the pages, on the disk itself.
     pub(crate) fn flip(&self, at: usize, bit: usize) {
         let mut platter = self.lock();
-        platter.synced[at] ^= 1 << bit;
-        platter.seen[at] ^= 1 << bit;
+        platter.pages.synced[at] ^= 1 << bit;
+        platter.pages.seen[at] ^= 1 << bit;
     }
 
     fn lock(&self) -> MutexGuard<'_, Platter> {
@@ -215,6 +266,36 @@ impl Platter {
         Ok(self.plan.power_cut_at != Some(number))
     }
 
+    fn contents(&mut self, file: File) -> &mut Contents {
+        match file {
+            File::Pages => &mut self.pages,
+            File::Log => &mut self.log,
+        }
+    }
+
+    fn sync(&mut self, file: File) {
+        self.syncs += 1;
+        let lies = self.plan.lying_sync || self.plan.lying_log_sync && file == File::Log;
+        if !lies {
+            let contents = self.contents(file);
+            contents.synced = contents.seen.clone();
+            contents.unsynced.clear();
+        }
+    }
+
+    fn lose_unsynced(&mut self) {
+        let drop_all = self.plan.drop_all;
+        self.pages.lose_unsynced(drop_all, &mut self.random);
+        self.log.lose_unsynced(drop_all, &mut self.random);
+    }
+
+    fn check_room(&self) -> io::Result<()> {
+        let full = self.plan.full_from.is_some_and(|from| self.operations > from);
+        if full { Err(io::ErrorKind::StorageFull.into()) } else { Ok(()) }
+    }
+}
+
+impl Contents {
     fn write(&mut self, offset: usize, data: &[u8]) {
         let end = offset + data.len();
         if end > self.seen.len() {
@@ -237,25 +318,17 @@ impl Platter {
         }
     }
 
-    fn sync(&mut self) {
-        self.syncs += 1;
-        if !self.plan.lying_sync {
-            self.synced = self.seen.clone();
-            self.unsynced.clear();
-        }
-    }
-
-    fn lose_unsynced(&mut self) {
+    fn lose_unsynced(&mut self, drop_all: bool, random: &mut Random) {
         let unsynced = std::mem::take(&mut self.unsynced);
-        if !self.plan.drop_all {
+        if !drop_all {
             // The file's length is one of the two; what lies beyond it is gone whatever was written there.
-            if self.random.below(2) == 0 {
+            if random.below(2) == 0 {
                 self.synced.resize(self.seen.len(), 0);
             }
             for (sector, versions) in unsynced {
                 let start = sector * SECTOR_BYTES;
                 // 0 is what was synced; a later version is as likely as an earlier one.
-                let Some(version) = self.random.below(versions.len() + 1).checked_sub(1) else { continue };
+                let Some(version) = random.below(versions.len() + 1).checked_sub(1) else { continue };
                 for (to, from) in self.synced.iter_mut().skip(start).zip(&versions[version]) {
                     *to = *from;
                 }
@@ -266,6 +339,21 @@ impl Platter {
 }
 
 impl Plugged {
+    /// Opens the store on it, with a log so small that checkpoints come often: its size follows from the disk's seed.
+    pub(crate) fn open(self, options: RedbOptions) -> Result<RedbEngine, EngineError> {
+        self.open_with(options, Bounds::default())
+    }
+
+    /// Opens the store on it, with such a log.
+    pub(crate) fn open_with(self, options: RedbOptions, bounds: Bounds) -> Result<RedbEngine, EngineError> {
+        let size = self.disk.seed % 4;
+        // Numbers that do not come again, with the next boot neither.
+        let seed = Random(self.disk.seed ^ self.boot.rotate_right(8)).next();
+        let wal = WalBounds { half_bytes: 4_096 << (2 + size), rows: 20 << size, seed: Some(seed), ..bounds.wal };
+        let [pages, log] = [File::Pages, File::Log].map(|file| OpenFile { plugged: self.clone(), file });
+        RedbEngine::start(pages, log, options, Bounds { wal, ..bounds })
+    }
+
     fn platter(&self) -> io::Result<MutexGuard<'_, Platter>> {
         let platter = self.disk.lock();
         if platter.powered && platter.boot == self.boot { Ok(platter) } else { Err(no_power()) }
@@ -283,39 +371,40 @@ impl Plugged {
     }
 }
 
-impl StorageBackend for Plugged {
+impl StorageBackend for OpenFile {
     fn len(&self) -> io::Result<u64> {
-        Ok(self.platter()?.seen.len() as u64)
+        Ok(self.plugged.platter()?.contents(self.file).seen.len() as u64)
     }
 
     fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
-        let platter = self.platter()?;
+        let mut platter = self.plugged.platter()?;
         let start = place(offset)?;
-        let from = platter.seen.get(start..start + out.len()).ok_or(io::ErrorKind::UnexpectedEof)?;
+        let from =
+            platter.contents(self.file).seen.get(start..start + out.len()).ok_or(io::ErrorKind::UnexpectedEof)?;
         out.copy_from_slice(from);
         Ok(())
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
         let len = place(len)?;
-        self.operate(|platter| {
-            if len > platter.seen.len() {
+        self.plugged.operate(|platter| {
+            if len > platter.contents(self.file).seen.len() {
                 platter.check_room()?;
             }
-            platter.set_len(len);
+            platter.contents(self.file).set_len(len);
             Ok(())
         })
     }
 
     fn sync_data(&self) -> io::Result<()> {
-        let mut platter = self.platter()?;
+        let mut platter = self.plugged.platter()?;
         platter.waits = platter.held;
-        let held = self.disk.released.wait_while(platter, |platter| platter.held);
+        let held = self.plugged.disk.released.wait_while(platter, |platter| platter.held);
         let mut platter = held.unwrap_or_else(PoisonError::into_inner);
         platter.waits = false;
         // A sync that the power cuts short has promised nothing.
         if platter.operate()? {
-            platter.sync();
+            platter.sync(self.file);
             return Ok(());
         }
         platter.powered = false;
@@ -324,18 +413,11 @@ impl StorageBackend for Plugged {
 
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
         let offset = place(offset)?;
-        self.operate(|platter| {
+        self.plugged.operate(|platter| {
             platter.check_room()?;
-            platter.write(offset, data);
+            platter.contents(self.file).write(offset, data);
             Ok(())
         })
-    }
-}
-
-impl Platter {
-    fn check_room(&self) -> io::Result<()> {
-        let full = self.plan.full_from.is_some_and(|from| self.operations > from);
-        if full { Err(io::ErrorKind::StorageFull.into()) } else { Ok(()) }
     }
 }
 

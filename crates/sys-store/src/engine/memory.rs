@@ -5,8 +5,9 @@
 //! engine compares versions. No number of rows or bytes is bounded but those of a single transaction.
 
 use super::{
-    Bounded, Changes, CommitError, CommitVersion, Engine, EngineError, KeyRange, MAX_RANGE_ROWS, MAX_READS,
-    NUMBER_BYTES, Order, Txn, Write, at_most, change_prefixes, check_each, check_writes, feed::Feed,
+    Bounded, Changes, CommitError, CommitVersion, Engine, EngineError, KeyRange, MAX_RANGE_BYTES, MAX_RANGE_ROWS,
+    MAX_READS, NUMBER_BYTES, Order, RangeRead, Txn, Write, at_most, change_prefixes, check_each, check_writes,
+    feed::Feed,
 };
 use bytes::Bytes;
 use std::{
@@ -42,7 +43,7 @@ pub struct MemoryTxn {
 #[derive(Debug)]
 enum Read {
     Get { key: Bytes, answer: Option<Bytes> },
-    Range { keys: KeyRange, order: Order, limit: usize, answer: Vec<(Bytes, Bytes)> },
+    Range { keys: KeyRange, order: Order, limit: usize, answer: RangeRead },
 }
 
 impl MemoryEngine {
@@ -107,7 +108,7 @@ impl Txn for MemoryTxn {
         Ok(answer)
     }
 
-    async fn range(&mut self, keys: KeyRange, order: Order, limit: usize) -> Result<Vec<(Bytes, Bytes)>, EngineError> {
+    async fn range(&mut self, keys: KeyRange, order: Order, limit: usize) -> Result<RangeRead, EngineError> {
         at_most(Bounded::RangeRows, limit, MAX_RANGE_ROWS)?;
         let answer = range_of(&self.snapshot, &keys, order, limit);
         self.remember(Read::Range { keys, order, limit, answer: answer.clone() });
@@ -165,12 +166,22 @@ impl Store {
     }
 }
 
-fn range_of(rows: &Rows, keys: &KeyRange, order: Order, limit: usize) -> Vec<(Bytes, Bytes)> {
+fn range_of(rows: &Rows, keys: &KeyRange, order: Order, limit: usize) -> RangeRead {
     let inside = rows.iter().filter(|(key, _)| keys.contains(key)).map(|(key, value)| (key.clone(), value.clone()));
-    match order {
-        Order::Asc => inside.take(limit).collect(),
-        Order::Desc => inside.rev().take(limit).collect(),
+    let mut inside: Box<dyn Iterator<Item = (Bytes, Bytes)>> = match order {
+        Order::Asc => Box::new(inside),
+        Order::Desc => Box::new(inside.rev()),
+    };
+    let (mut read, mut bytes) = (RangeRead { rows: Vec::new(), is_end: keys.is_empty() }, 0);
+    while read.rows.len() < limit && bytes < MAX_RANGE_BYTES {
+        let Some((key, value)) = inside.next() else {
+            read.is_end = true;
+            break;
+        };
+        bytes += key.len() + value.len();
+        read.rows.push((key, value));
     }
+    read
 }
 
 fn apply(rows: &mut Rows, write: Write, version: u64) -> Result<(), EngineError> {

@@ -3,10 +3,11 @@
 //! redb gives snapshots, one writer at a time, and no transaction that reads and then writes. That is added here: a
 //! transaction reads the snapshot of the last commit and remembers what it read (`conflict`); the one commit thread
 //! (`commit`) takes up to 256 of them, lets through those that saw nothing outdated, writes them in one redb
-//! transaction, and acknowledges them once that is on disk.
+//! transaction, and acknowledges them once that is on disk: in a log (`wal`), which redb contains from checkpoint to checkpoint.
 //!
 //! Reads run on the caller's thread and block it. From the cache they take microseconds, less than handing them to another
-//! thread would, and nearly all come from there; how long one can take is bounded by [`MAX_RANGE_ROWS`]. What must never happen here: a write that does not go through the commit thread.
+//! thread would, and nearly all come from there; how long one can take is bounded by [`MAX_RANGE_ROWS`] and
+//! [`MAX_RANGE_BYTES`]. What must never happen here: a write that does not go through the commit thread.
 
 mod commit;
 mod conflict;
@@ -16,12 +17,13 @@ mod logs;
 mod queue;
 mod stats;
 mod syncs;
+pub(crate) mod wal;
 
 pub use stats::EngineStats;
 
 use super::{
-    Bounded, Changes, CommitError, CommitVersion, Engine, EngineError, KeyRange, MAX_RANGE_ROWS, MAX_SNAPSHOT_AGE,
-    Order, Txn, Write, at_most, check_each, check_writes, feed::Feed,
+    Bounded, Changes, CommitError, CommitVersion, Engine, EngineError, KeyRange, MAX_RANGE_BYTES, MAX_RANGE_ROWS,
+    MAX_SNAPSHOT_AGE, Order, RangeRead, Txn, Write, at_most, check_each, check_writes, feed::Feed,
 };
 use bytes::Bytes;
 use commit::{Committer, Request};
@@ -37,6 +39,7 @@ use std::{
     collections::HashSet,
     fmt,
     fs::OpenOptions,
+    ops::RangeInclusive,
     path::Path,
     sync::{Arc, Mutex, OnceLock, PoisonError, RwLock},
     thread::JoinHandle,
@@ -44,6 +47,7 @@ use std::{
 };
 use syncs::{CountSyncs, Syncs};
 use tokio::sync::oneshot;
+use wal::{MAX_HALF_BYTES, WalBounds, frame::PAGE_BYTES};
 
 /// Writes that the commit thread remembers to find conflicts: ten seconds at full load, and about 40 MB of memory then.
 const REMEMBERED_WRITES: usize = 262_144;
@@ -53,14 +57,20 @@ const DEFAULT_CACHE_BYTES: usize = 256 << 20;
 type Rows = ReadOnlyTable<&'static [u8], &'static [u8]>;
 /// All rows of the store.
 const ROWS: TableDefinition<'static, &'static [u8], &'static [u8]> = TableDefinition::new("rows");
-/// What the engine notes about itself, under the two names below.
+/// What the engine notes about itself, under the names below.
 const META: TableDefinition<'static, &'static str, u64> = TableDefinition::new("meta");
-/// The format of the other table: [`FORMAT`].
+/// The format of the other table and of the log: [`FORMAT`].
 const META_FORMAT: &str = "format";
 /// The version of the last commit.
 const META_VERSION: &str = "version";
-/// The one format there is so far.
-const FORMAT: u64 = 1;
+/// The generation of the log that goes on from this state, or [`wal::NO_GENERATION`].
+const META_GENERATION: &str = "generation";
+/// Bytes of each half of that log.
+const META_HALF_BYTES: &str = "log_half_bytes";
+/// The format that is written. The first had no log: whoever knows that one alone must not open a store that has.
+const FORMAT: u64 = 2;
+/// The formats that are read.
+const FORMATS: RangeInclusive<u64> = 1..=FORMAT;
 
 /// How a store is opened.
 #[derive(Debug, Clone, Copy)]
@@ -70,24 +80,39 @@ pub struct RedbOptions {
     /// Reads the whole file and checks the sum of each page before anything else, however it was closed. What is found damaged
     /// is [`EngineError::Corrupt`]; without this, damage shows when it is read, if at all.
     pub verify: bool,
+    /// Bytes of a log that is made: it is written anew when it is half full, so that less makes more checkpoints. One that is there
+    /// keeps its length.
+    pub log_bytes: usize,
+    /// Opens a store whose log is lost or damaged without the commits that cannot be read from it. They are gone then, though they
+    /// were acknowledged.
+    pub give_up_log: bool,
 }
 
 impl Default for RedbOptions {
     fn default() -> Self {
-        Self { cache_bytes: DEFAULT_CACHE_BYTES, verify: false }
+        Self { cache_bytes: DEFAULT_CACHE_BYTES, verify: false, log_bytes: wal::LOG_BYTES, give_up_log: false }
     }
 }
 
 /// What tests make smaller to reach it.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Bounds {
-    pub(super) snapshot_age: Duration,
-    pub(super) remembered_writes: usize,
+pub(crate) struct Bounds {
+    pub(crate) snapshot_age: Duration,
+    pub(crate) remembered_writes: usize,
+    pub(crate) wal: WalBounds,
+}
+
+impl Bounds {
+    fn of(options: RedbOptions) -> Result<Self, EngineError> {
+        at_most(Bounded::LogBytes, options.log_bytes, 2 * MAX_HALF_BYTES)?;
+        let half_bytes = (options.log_bytes / 2).next_multiple_of(PAGE_BYTES).max(PAGE_BYTES);
+        Ok(Self { wal: WalBounds { half_bytes, ..WalBounds::default() }, ..Self::default() })
+    }
 }
 
 impl Default for Bounds {
     fn default() -> Self {
-        Self { snapshot_age: MAX_SNAPSHOT_AGE, remembered_writes: REMEMBERED_WRITES }
+        Self { snapshot_age: MAX_SNAPSHOT_AGE, remembered_writes: REMEMBERED_WRITES, wal: WalBounds::default() }
     }
 }
 
@@ -156,24 +181,23 @@ impl fmt::Debug for Snapshot {
 }
 
 impl RedbEngine {
-    /// Opens the store in this file, or makes an empty one. Blocks.
+    /// Opens the store in this file, or makes an empty one. Its log stands beside it, in a file that ends with `.wal`. Blocks.
     pub fn open(path: &Path, options: RedbOptions) -> Result<Self, EngineError> {
+        let bounds = Bounds::of(options)?;
         create::create_if_absent(path)?;
         let file = OpenOptions::new().read(true).write(true).open(path).map_err(io_error)?;
         let backend = FileBackend::new(file).map_err(engine_error)?;
-        sound(|| Self::start(backend, options, Bounds::default())).map_err(|error| match error {
+        let log = FileBackend::new(wal::open_file(&path.with_extension("wal"))?).map_err(engine_error)?;
+        sound(|| Self::start(backend, log, options, bounds)).map_err(|error| match error {
             EngineError::Locked { .. } => EngineError::Locked { path: path.to_owned() },
             other => other,
         })
     }
 
-    /// Opens the store in this backend, or makes an empty one if the backend has no bytes. Blocks.
-    pub fn with_backend(backend: impl StorageBackend, options: RedbOptions) -> Result<Self, EngineError> {
-        Self::start(backend, options, Bounds::default())
-    }
-
-    pub(super) fn start(
+    /// Opens the store in this backend, with its log in that one, or makes an empty one if they have no bytes. Blocks.
+    pub(crate) fn start(
         backend: impl StorageBackend,
+        log: impl StorageBackend,
         options: RedbOptions,
         bounds: Bounds,
     ) -> Result<Self, EngineError> {
@@ -181,7 +205,7 @@ impl RedbEngine {
         let mut builder = Builder::new();
         builder.set_cache_size(options.cache_bytes).set_check_integrity_on_open(options.verify);
         let database = builder.create_with_backend(backend).map_err(engine_error)?;
-        let version = create::prepare(&database)?;
+        let (version, wal) = create::recover(&database, log, syncs.clone(), options, bounds.wal)?;
         let snapshot = Snapshot::of(&database, version)?;
         let state = Arc::new(State {
             queue: Queue::new(),
@@ -192,7 +216,7 @@ impl RedbEngine {
             feed: Feed::default(),
         });
         let window = WindowBounds { writes: bounds.remembered_writes, age: bounds.snapshot_age };
-        let committer = Committer::new(database, syncs, Arc::clone(&state), version, window);
+        let committer = Committer::new(database, syncs, wal, Arc::clone(&state), version, window);
         let thread = std::thread::Builder::new()
             .name("sys-store-commit".to_owned())
             .spawn(move || committer.run())
@@ -255,13 +279,13 @@ impl Txn for RedbTxn {
         })
     }
 
-    async fn range(&mut self, keys: KeyRange, order: Order, limit: usize) -> Result<Vec<(Bytes, Bytes)>, EngineError> {
+    async fn range(&mut self, keys: KeyRange, order: Order, limit: usize) -> Result<RangeRead, EngineError> {
         self.check_age()?;
         at_most(Bounded::RangeRows, limit, MAX_RANGE_ROWS)?;
         self.tally.ranges += 1;
-        let rows = sound(|| self.snapshot.range(&keys, order, limit))?;
-        self.reads.add_range(keys, order, limit, &rows);
-        Ok(rows)
+        let read = sound(|| self.snapshot.range(&keys, order, limit))?;
+        self.reads.add_range(keys, order, &read);
+        Ok(read)
     }
 
     async fn commit(self, writes: Vec<Write>) -> Result<CommitVersion, CommitError> {
@@ -325,22 +349,28 @@ impl Snapshot {
         Ok(Self { rows, version: CommitVersion(version) })
     }
 
-    fn range(&self, keys: &KeyRange, order: Order, limit: usize) -> Result<Vec<(Bytes, Bytes)>, EngineError> {
-        if keys.is_empty() {
-            return Ok(Vec::new());
+    fn range(&self, keys: &KeyRange, order: Order, limit: usize) -> Result<RangeRead, EngineError> {
+        let mut read = RangeRead { rows: Vec::new(), is_end: keys.is_empty() };
+        if read.is_end {
+            return Ok(read);
         }
         let mut inside =
             ReadableTable::range::<&[u8]>(&self.rows, keys.start.as_ref()..keys.end.as_ref()).map_err(engine_error)?;
-        let mut rows = Vec::new();
-        while rows.len() < limit {
+        let mut bytes = 0;
+        while read.rows.len() < limit && bytes < MAX_RANGE_BYTES {
             let row = match order {
                 Order::Asc => inside.next(),
                 Order::Desc => inside.next_back(),
             };
-            let Some(row) = row else { break };
+            let Some(row) = row else {
+                read.is_end = true;
+                break;
+            };
             let (key, value) = row.map_err(engine_error)?;
-            rows.push((Bytes::copy_from_slice(key.value()), Bytes::copy_from_slice(value.value())));
+            let (key, value) = (Bytes::copy_from_slice(key.value()), Bytes::copy_from_slice(value.value()));
+            bytes += key.len() + value.len();
+            read.rows.push((key, value));
         }
-        Ok(rows)
+        Ok(read)
     }
 }

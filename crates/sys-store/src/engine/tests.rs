@@ -1,8 +1,9 @@
 //! What each engine promises, tried on all of them: `promises` one by one, `serial` with random transactions against an oracle,
-//! `embedded` what only the engine on a file can break, `faults` on a failing disk. Real kills stand in `tests/crash.rs`.
+//! `embedded` what only the engine on a file can break, `faults` on a failing disk, `log` what its log promises. Real kills stand in `tests/crash.rs`.
 
 mod embedded;
 mod faults;
+mod log;
 mod promises;
 mod serial;
 
@@ -18,7 +19,7 @@ use std::collections::BTreeMap;
 type Rows = BTreeMap<Bytes, Bytes>;
 
 /// Small, so that pages are read back from the disk, too.
-const OPTIONS: RedbOptions = RedbOptions { cache_bytes: 1 << 20, verify: false };
+const OPTIONS: RedbOptions = RedbOptions { cache_bytes: 1 << 20, verify: false, log_bytes: 0, give_up_log: false };
 
 fn bytes(text: impl AsRef<[u8]>) -> Bytes {
     Bytes::copy_from_slice(text.as_ref())
@@ -46,7 +47,7 @@ fn keys(from: &str, to: &str) -> KeyRange {
 
 /// A redb engine on a disk without faults.
 fn redb_on(disk: &Disk) -> RedbEngine {
-    RedbEngine::with_backend(disk.restart(Plan::default()), OPTIONS).unwrap()
+    disk.restart(Plan::default()).open(OPTIONS).unwrap()
 }
 
 /// One of each engine, empty.
@@ -68,7 +69,7 @@ async fn all_rows(engine: &impl Engine) -> Rows {
     let mut rows = Rows::new();
     let mut rest = KeyRange::all();
     loop {
-        let page = txn.range(rest.clone(), Order::Asc, 100).await.unwrap();
+        let page = txn.range(rest.clone(), Order::Asc, 100).await.unwrap().rows;
         let Some((last, _)) = page.last() else { return rows };
         rest.start = super::key_after(last);
         rows.extend(page);
@@ -88,7 +89,7 @@ impl Read {
     async fn on(&self, txn: &mut impl Txn) -> Answer {
         match self {
             Self::Get(key) => txn.get(key).await.unwrap().map(|value| (key.clone(), value)).into_iter().collect(),
-            Self::Range(keys, order, limit) => txn.range(keys.clone(), *order, *limit).await.unwrap(),
+            Self::Range(keys, order, limit) => txn.range(keys.clone(), *order, *limit).await.unwrap().rows,
         }
     }
 

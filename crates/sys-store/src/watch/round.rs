@@ -7,7 +7,7 @@ use super::{Rights, Watch, WatchEvent};
 use crate::{
     confined::Confined,
     cursor::{beginning, behind},
-    engine::{CommitVersion, KeyRange, Order, key_after},
+    engine::{CommitVersion, KeyRange, Order, RangeRead, key_after},
     key::{KeyPart, join, parse, record_id},
     list::Query,
     note::Note,
@@ -33,7 +33,7 @@ const STATE_BYTES: usize = 64;
 /// Most bytes of states that a round keeps of records which were written again between its moment and its transaction, some
 /// milliseconds. Of those beyond, the present state is judged.
 const MAX_KEPT_BYTES: usize = 1 << 20;
-/// Notes of one read. Each may hold a record.
+/// Notes of one read. Each may hold a record; if those are long it ends before.
 const NOTES: usize = 64;
 /// Records that are judged in one go before others get their turn on the thread.
 const AT_ONCE: usize = 64;
@@ -314,8 +314,8 @@ impl Confined<'_> {
 
     /// Reads on in a range of notes. Gives them with the commits that left them.
     pub(super) async fn read_notes(&mut self, rest: &mut KeyRange) -> Result<Vec<(CommitVersion, Note)>, StoreError> {
-        let rows = self.open.rows_in(rest.clone(), Order::Asc, NOTES).await?;
-        match rows.last().filter(|_| rows.len() == NOTES) {
+        let RangeRead { rows, is_end } = self.open.page_in(rest.clone(), Order::Asc, NOTES).await?;
+        match rows.last().filter(|_| !is_end) {
             Some((last, _)) => rest.start = key_after(last),
             None => rest.start = rest.end.clone(),
         }

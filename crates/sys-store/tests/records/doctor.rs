@@ -14,7 +14,7 @@ use sys_keys::{Keyring, SpaceId, Unsealer, deterministic::SeededEntropy};
 use sys_store::{
     Find, Store, StoreError, SystemKind, Table,
     check::{CheckOptions, Fault, Mode, Report},
-    engine::{AnyEngine, Engine, KeyRange, MAX_RANGE_ROWS, Order, Txn, Write},
+    engine::{AnyEngine, Engine, KeyRange, MAX_RANGE_ROWS, Order, RangeRead, Txn, Write},
 };
 
 type Row = (Bytes, Bytes);
@@ -36,8 +36,7 @@ async fn all_rows(engine: &AnyEngine) -> Vec<Row> {
     let mut all: Vec<Row> = Vec::new();
     let mut rest = KeyRange::all();
     loop {
-        let rows = txn.range(rest.clone(), Order::Asc, MAX_RANGE_ROWS).await.unwrap();
-        let is_end = rows.len() < MAX_RANGE_ROWS;
+        let RangeRead { rows, is_end } = txn.range(rest.clone(), Order::Asc, MAX_RANGE_ROWS).await.unwrap();
         all.extend(rows);
         match all.last() {
             Some((last, _)) if !is_end => rest.start = sys_store::engine::key_after(last),

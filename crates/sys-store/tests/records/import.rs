@@ -57,7 +57,7 @@ async fn keys(engine: &AnyEngine) -> BTreeMap<Bytes, usize> {
     let mut keys = BTreeMap::new();
     let mut rest = KeyRange::all();
     loop {
-        let rows = txn.range(rest.clone(), Order::Asc, MAX_RANGE_ROWS).await.unwrap();
+        let rows = txn.range(rest.clone(), Order::Asc, MAX_RANGE_ROWS).await.unwrap().rows;
         let Some((last, _)) = rows.last() else { return keys };
         rest.start = key_after(last);
         for (key, _) in rows {

@@ -460,8 +460,9 @@ async fn an_index_is_built_for_what_is_there_and_taken_away_again() {
         };
         let rows = async || {
             let mut txn = world.engine.begin().await.unwrap();
-            let rows = txn.range(KeyRange::all(), Order::Asc, MAX_RANGE_ROWS).await.unwrap();
-            rows.iter().filter(|(key, _)| key[10] == 6).count()
+            let read = txn.range(KeyRange::all(), Order::Asc, MAX_RANGE_ROWS).await.unwrap();
+            assert!(read.is_end);
+            read.rows.iter().filter(|(key, _)| key[10] == 6).count()
         };
         let clean = async || {
             let report = world.store.check(CheckOptions::default(), &mut |_| {}).await.unwrap();

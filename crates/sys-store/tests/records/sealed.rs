@@ -14,7 +14,7 @@ use sys_store::{
 const SHORTEST_RECORD: usize = 40;
 
 async fn all_rows(engine: &AnyEngine) -> Vec<(Bytes, Bytes)> {
-    engine.begin().await.unwrap().range(KeyRange::all(), Order::Asc, 4_096).await.unwrap()
+    engine.begin().await.unwrap().range(KeyRange::all(), Order::Asc, 4_096).await.unwrap().rows
 }
 
 async fn put(engine: &AnyEngine, key: &Bytes, value: &Bytes) {
@@ -178,7 +178,7 @@ async fn a_catalog_that_was_lost_is_not_begun_anew_beside_its_rows() {
 async fn task_rows(world: &World) -> Vec<(Bytes, Bytes)> {
     let prefix = [world.orgs[0].tag().as_bytes().as_slice(), &[0, 2, 0, 1]].concat();
     let mut txn = world.engine.begin().await.unwrap();
-    let rows = txn.range(KeyRange::prefix(&prefix), Order::Asc, 4_096).await.unwrap();
+    let rows = txn.range(KeyRange::prefix(&prefix), Order::Asc, 4_096).await.unwrap().rows;
     rows.into_iter().map(|(key, value)| (key.slice(prefix.len()..), value)).collect()
 }
 

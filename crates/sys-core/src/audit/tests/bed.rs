@@ -202,7 +202,7 @@ impl Bed {
     }
 
     async fn rows(&self, prefix: &[u8]) -> Vec<(Bytes, Bytes)> {
-        self.engine.begin().await.unwrap().range(KeyRange::prefix(prefix), Order::Asc, 4_096).await.unwrap()
+        self.engine.begin().await.unwrap().range(KeyRange::prefix(prefix), Order::Asc, 4_096).await.unwrap().rows
     }
 
     async fn value(&self, key: &Bytes) -> Bytes {

@@ -10,6 +10,7 @@
 
 use crate::gate::Gate;
 use std::{
+    ops::RangeInclusive,
     sync::{
         Arc, Weak,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -17,7 +18,7 @@ use std::{
     time::Duration,
 };
 use sys_policy::Now;
-use sys_store::Moment;
+use sys_store::{Moment, StoreError};
 use tokio::{
     sync::watch,
     time::{Instant, sleep_until},
@@ -54,8 +55,26 @@ pub(in crate::gate) struct Ticks {
 pub(super) struct Beat {
     ticks: Arc<Ticks>,
     slot: watch::Receiver<Option<Tick>>,
-    /// Something may be new in a tick that is begun with after this one.
-    stirred: Option<u64>,
+    stirs: Stirs,
+}
+
+/// What a stream has heard of and not looked at: the numbers of the ticks that had been begun with when it was stirred first and
+/// last. Something may be new in a tick that is begun with after either.
+#[derive(Debug, Default)]
+struct Stirs(Option<(u64, u64)>);
+
+impl Stirs {
+    fn add(&mut self, begun: u64) {
+        self.0 = Some((self.0.map_or(begun, |(first, _)| first), begun));
+    }
+
+    /// Whether this tick is to be looked at. It stays stirred by what may be behind it: where there is always something new,
+    /// a stream that is late looks at each tick all the same.
+    fn take(&mut self, tick: u64) -> bool {
+        let Some((_, last)) = self.0.filter(|(first, _)| tick > *first) else { return false };
+        self.0 = (last >= tick).then_some((last, last));
+        true
+    }
 }
 
 impl Default for Ticks {
@@ -77,27 +96,28 @@ impl Ticks {
         if !self.is_ticking.swap(true, Ordering::SeqCst) {
             tokio::spawn(self.clone().run(Arc::downgrade(gate)));
         }
-        let mut beat = Beat { ticks: self.clone(), slot, stirred: None };
+        let mut beat = Beat { ticks: self.clone(), slot, stirs: Stirs::default() };
         beat.stir();
         beat
     }
 
     /// Ticks as long as somebody listens.
     async fn run(self: Arc<Self>, gate: Weak<Gate>) {
+        let (mut last, mut fails) = (self.steps(), false);
         loop {
-            let number = self.steps() + 1;
-            let at = self.at(number);
-            sleep_until(at).await;
-            let Some(gate) = gate.upgrade() else { return };
-            self.begun.store(number, Ordering::SeqCst);
-            match gate.store.begin(gate.clock.now()).await {
-                Ok(open) => {
-                    let index = usize::try_from(number % u64::from(SLOTS)).unwrap_or(0);
-                    if let Some(slot) = self.slots.get(index) {
-                        slot.send_replace(Some(Tick { number, at, moment: Moment::of(&open) }));
+            for number in next_ticks(last, self.steps()) {
+                sleep_until(self.at(number)).await;
+                let Some(gate) = gate.upgrade() else { return };
+                let ticked = self.tick(&gate, number).await;
+                // Fifty times a second, so that it is said when it begins and when it is over.
+                match &ticked {
+                    Err(error) if !fails => {
+                        tracing::error!(%error, "watches cannot be told what is new; it is tried again");
                     }
+                    Ok(()) if fails => tracing::info!("watches are told what is new again"),
+                    _ => {}
                 }
-                Err(error) => tracing::error!(%error, "watches could not be told what is new; it is tried again"),
+                (last, fails) = (number, ticked.is_err());
             }
             let is_heard = || self.slots.iter().any(|slot| slot.receiver_count() > 0);
             if !is_heard() {
@@ -110,6 +130,17 @@ impl Ticks {
         }
     }
 
+    /// Notes the state for the streams of the slot whose tick it is.
+    async fn tick(&self, gate: &Gate, number: u64) -> Result<(), StoreError> {
+        self.begun.store(number, Ordering::SeqCst);
+        let open = gate.store.begin(gate.clock.now()).await?;
+        let index = usize::try_from(number % u64::from(SLOTS)).unwrap_or(0);
+        if let Some(slot) = self.slots.get(index) {
+            slot.send_replace(Some(Tick { number, at: self.at(number), moment: Moment::of(&open) }));
+        }
+        Ok(())
+    }
+
     /// Steps since the beginning.
     fn steps(&self) -> u64 {
         u64::try_from(self.origin.elapsed().as_nanos() / STEP.as_nanos()).unwrap_or(u64::MAX)
@@ -118,6 +149,13 @@ impl Ticks {
     fn at(&self, number: u64) -> Instant {
         self.origin + Duration::from_nanos(number.saturating_mul(u64::try_from(STEP.as_nanos()).unwrap_or(u64::MAX)))
     }
+}
+
+/// The ticks to go through behind the last one, when so many steps have passed: those that were missed, if there are any, but
+/// no more than one of each slot. Not the newest alone: where each takes five steps, it would always be the same slot's.
+fn next_ticks(last: u64, steps: u64) -> RangeInclusive<u64> {
+    let newest = steps.max(last.saturating_add(1));
+    last.saturating_add(1).max((newest + 1).saturating_sub(u64::from(SLOTS)))..=newest
 }
 
 #[cfg(test)]
@@ -141,7 +179,7 @@ impl Tick {
 impl Beat {
     /// Something may be new.
     pub(super) fn stir(&mut self) {
-        self.stirred = Some(self.ticks.begun.load(Ordering::SeqCst));
+        self.stirs.add(self.ticks.begun.load(Ordering::SeqCst));
     }
 
     /// The tick that the stream is to look at, as soon as there is one: the first whose state may hold what it was stirred by,
@@ -153,14 +191,9 @@ impl Beat {
                 std::future::pending::<()>().await;
             }
             let Some(tick) = self.last() else { continue };
-            match self.stirred {
-                Some(stirred) if tick.number > stirred => {
-                    self.stirred = None;
-                    return tick;
-                }
-                // It stays stirred: what it heard of may be behind this tick.
-                Some(_) if tick.at.elapsed() < HEARD => return tick,
-                _ => {}
+            // In the second case it stays stirred: what it heard of may be behind this tick.
+            if self.stirs.take(tick.number) || self.is_stirred() && tick.at.elapsed() < HEARD {
+                return tick;
             }
             if due.is_some_and(|due| tick.moment.now() >= due) {
                 return tick;
@@ -175,6 +208,44 @@ impl Beat {
 
     /// Whether it waits for a tick because it was stirred.
     pub(super) fn is_stirred(&self) -> bool {
-        self.stirred.is_some()
+        self.stirs.0.is_some()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stream_that_is_late_and_always_stirred_looks_at_each_tick() {
+        let mut stirs = Stirs::default();
+        assert!(!stirs.take(9), "nothing is new");
+        stirs.add(1);
+        for tick in (5..100).step_by(5) {
+            // It hears of the tick only when others have been begun with, and of more that was committed first.
+            stirs.add(tick + 2);
+            assert!(stirs.take(tick), "{tick}");
+            assert!(!stirs.take(tick + 1), "{tick}: what it heard of last is behind this one");
+        }
+        assert!(stirs.take(98));
+        assert!(!stirs.take(99), "all was looked at");
+    }
+
+    #[test]
+    fn every_slot_has_its_ticks_however_long_they_take() {
+        assert_eq!(next_ticks(7, 7), 8..=8);
+        assert_eq!(next_ticks(7, 9), 8..=9);
+        assert_eq!(next_ticks(7, 1_000), 996..=1_000);
+        for takes in 0..20_u64 {
+            let (mut last, mut steps, mut by_slot) = (0, 0, [0; SLOTS as usize]);
+            for _ in 0..100 {
+                for number in next_ticks(last, steps) {
+                    steps = steps.max(number) + takes;
+                    by_slot[usize::try_from(number).unwrap() % by_slot.len()] += 1;
+                    last = number;
+                }
+            }
+            assert!(by_slot.iter().all(|ticks| *ticks >= 18), "{takes}: {by_slot:?}");
+        }
     }
 }

@@ -7,7 +7,12 @@ use super::{Course, Stream, answers::Out};
 use crate::{
     audit,
     call::Call,
-    gate::{Identified, Work, authorize, load::overloaded, request::too_large, shown, step_up},
+    gate::{
+        Identified, Work, authorize,
+        load::{Running, overloaded},
+        request::too_large,
+        shown, step_up,
+    },
     module::{HandleTurn, Left, Next, SHORTEST_PAUSE},
     refusal::{Reason, Refusal},
     wire,
@@ -73,7 +78,7 @@ impl Stream {
                 self.pace(false).await?;
             }
             let part = async {
-                let _running = self.gate.load.enter(self.identified().source).await?;
+                let _running = self.enter().await?;
                 self.turn(&mut turns, request).await
             };
             let (answers, next) = Box::pin(self.in_time(part)).await?;
@@ -94,7 +99,7 @@ impl Stream {
                 self.pace(true).await?;
             }
             let answer = async {
-                let _running = self.gate.load.enter(self.identified().source).await?;
+                let _running = self.enter().await?;
                 let request = self.decoded(message)?;
                 self.turn(&mut turns, &request).await
             };
@@ -121,10 +126,18 @@ impl Stream {
         }
     }
 
-    /// Hands answers over as they are taken. Until then they have their part of the room for what is kept for callers.
-    pub(super) async fn tell(&self, out: &Out, answers: Vec<Bytes>) -> Result<(), Refusal> {
+    /// Waits for the place of a turn.
+    async fn enter(&self) -> Result<Running<'_>, Refusal> {
+        let identified = self.identified();
+        self.gate.kept.may_begin(&identified.whose())?;
+        self.gate.load.enter(identified.source).await
+    }
+
+    /// Hands answers over as they are taken. Until then they have their part of the room for what is kept for callers, past a share
+    /// if need be: what they answer may be stored.
+    async fn tell(&self, out: &Out, answers: Vec<Bytes>) -> Result<(), Refusal> {
         let bytes = answers.iter().map(Bytes::len).sum();
-        let _room = self.gate.kept.room_for(bytes).await?;
+        let _room = self.gate.kept.room_anyway(self.identified().whose(), bytes);
         out.send(answers).await
     }
 
@@ -233,7 +246,7 @@ impl Work for Turn<'_> {
     async fn run(&self, call: &Call) -> Result<Said, Refusal> {
         step_up(call.method(), call.caller(), Some(self.request), call.now())?;
         let permit = authorize(call, self.request).await?;
-        call.note(|subject| subject.grant = Some(permit.grant));
+        call.note(|subject| subject.grant = Some(permit.grant()));
         let message = self.request.encode_to_vec().into();
         let turned = (self.turns.handle)(permit, call.clone(), message, self.turns.left.clone()).await?;
         let mut answers = Vec::with_capacity(turned.answers.len());

@@ -6,6 +6,7 @@
 
 use crate::{
     gate::{Gate, load::SMALL_BODY_BYTES},
+    throttle::Network,
     wire::{ENVELOPE_BYTES, IS_PACKED},
 };
 use bytes::Bytes;
@@ -22,6 +23,7 @@ const IS_LAST: u8 = 2;
 /// What has come on a stream and was not dealt with.
 pub(in crate::gate) struct Unread {
     gate: Arc<Gate>,
+    source: Option<Network>,
     /// What a message may unpack to.
     most_bytes: usize,
     state: Mutex<State>,
@@ -65,8 +67,8 @@ struct Envelope {
 }
 
 impl Unread {
-    pub(super) fn new(gate: Arc<Gate>, most_bytes: usize) -> Arc<Self> {
-        Arc::new(Self { gate, most_bytes, state: Mutex::default() })
+    pub(super) fn new(gate: Arc<Gate>, source: Option<Network>, most_bytes: usize) -> Arc<Self> {
+        Arc::new(Self { gate, source, most_bytes, state: Mutex::default() })
     }
 
     /// Counts what comes in this body.
@@ -78,12 +80,14 @@ impl Unread {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Counts what there is now. Whether there is room for it.
+    /// Counts what there is now, if there is room for it, which is what this says. What finds none is not kept.
     fn count(&self, state: &mut State) -> bool {
         let counts = state.came.saturating_sub(SMALL_BODY_BYTES).saturating_add(state.unpacked);
-        let before = std::mem::replace(&mut state.counted, counts);
-        self.gate.load.let_go_of(before.saturating_sub(counts));
-        let fits = self.gate.load.hold_bytes(counts.saturating_sub(before)).is_ok();
+        self.gate.load.let_go_of(self.source, state.counted.saturating_sub(counts));
+        let fits = self.gate.load.hold_bytes(self.source, counts.saturating_sub(state.counted)).is_ok();
+        if fits {
+            state.counted = counts;
+        }
         state.is_too_much |= !fits;
         fits
     }
@@ -128,7 +132,7 @@ impl Unread {
 
 impl Drop for Unread {
     fn drop(&mut self) {
-        self.gate.load.let_go_of(self.state().counted);
+        self.gate.load.let_go_of(self.source, self.state().counted);
     }
 }
 
@@ -208,11 +212,13 @@ impl<B: Body<Data = Bytes>> Body for Counted<B> {
                 Err(other) => return Poll::Ready(Some(Ok(other))),
             };
             if !this.unread.came(this.rest.len()) {
+                this.rest = Bytes::new();
                 return Poll::Ready(None);
             }
         }
         let (piece, ends) = this.envelope.cut(&mut this.rest);
         if !this.unread.hands(piece.len(), ends) {
+            this.rest = Bytes::new();
             return Poll::Ready(None);
         }
         Poll::Ready(Some(Ok(Frame::data(piece))))

@@ -68,7 +68,7 @@ impl Stream {
         let mut beat = self.gate.ticks.join(&self.gate);
         let begin = Begin { table, asked: &asked, request };
         let watch = Mutex::new(Box::pin(self.in_time(self.in_turn(&begin))).await?);
-        let room = self.gate.kept.room();
+        let room = self.gate.kept.room_of_watch(self.identified().whose());
         let mut watching = Watching { stream: self, table, told: &told, asked, request, watch, room };
         let mut due = None;
         loop {
@@ -93,6 +93,13 @@ impl Stream {
                 tick = beat.next(due), if is_stirred || is_soon => return Ok(tick),
             }
         }
+    }
+
+    /// Hands over what is new as it is taken, if there is room for it until then.
+    async fn tell_new(&self, out: &Out, messages: Vec<Bytes>) -> Result<(), Refusal> {
+        let bytes = messages.iter().map(Bytes::len).sum();
+        let _room = self.gate.kept.room_for(self.identified().whose(), bytes)?;
+        out.send(messages).await
     }
 
     /// Does some work in a call, as soon as it is its turn among the rounds of all watches.
@@ -124,13 +131,13 @@ impl Watching<'_> {
                 Box::pin(stream.in_time(stream.in_turn(&round))).await?;
             let ready = Instant::now();
             worked += ready.saturating_duration_since(begun);
-            self.room.resize(remembered_bytes).await?;
+            self.room.resize(remembered_bytes)?;
             let tells = !messages.is_empty();
             let telling = async {
                 if let Some(tick) = told_at.take_if(|_| tells) {
                     sleep_until(tick.told_at(ready)).await;
                 }
-                stream.tell(out, messages).await
+                stream.tell_new(out, messages).await
             };
             tokio::select! {
                 biased;
@@ -160,17 +167,18 @@ impl Watching<'_> {
 
     /// A watch that takes long looks more seldom, so that it has a fifth of the time, and others have theirs.
     async fn rest(&self, worked: Duration) -> Result<(), Refusal> {
-        let rest = worked.saturating_mul(4).min(LONGEST_REST);
-        // What is less passes before the next tick.
-        if rest <= TICK / 2 {
-            return Ok(());
-        }
+        let Some(rest) = rest_after(worked) else { return Ok(()) };
         tokio::select! {
             biased;
             () = self.stream.moved.notified() => Ok(()),
             rested = self.stream.pause(rest) => rested,
         }
     }
+}
+
+/// How long a watch rests after a look. After one of a fifth of a tick it waits for the next tick in any case.
+fn rest_after(worked: Duration) -> Option<Duration> {
+    (worked > TICK / 5).then(|| worked.saturating_mul(4).min(LONGEST_REST))
 }
 
 /// How long it is until a time of the server's clock.
@@ -289,4 +297,19 @@ fn parts(shape: &Shape, request: &DynamicMessage) -> Result<(WatchRequest, Told)
     };
     let [event, id, item, resume_token] = [event, id, item, next_resume_token].map(Clone::clone);
     Ok((asked, Told { event, id, item, resume_token }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_look_of_more_than_20_ms_is_followed_by_a_rest() {
+        let ms = Duration::from_millis;
+        let check = |worked, expect| assert_eq!(rest_after(worked), expect, "{worked:?}");
+        check(ms(13), None);
+        check(ms(20), None);
+        check(ms(21), Some(ms(84)));
+        check(ms(60_000), Some(LONGEST_REST));
+    }
 }

@@ -254,8 +254,13 @@ impl Bed {
 
     /// Stops the monitor; what then stands in the server's log.
     pub(super) async fn stopped_leaves(self) -> Vec<Leaf> {
+        self.stopped_leaves_of(OrgTag::GLOBAL).await
+    }
+
+    /// Stops the monitor; what then stands in the log of an org.
+    pub(super) async fn stopped_leaves_of(self, org: OrgTag) -> Vec<Leaf> {
         self.monitor.stop().await;
-        leaves(&self.store, OrgTag::GLOBAL).await
+        leaves(&self.store, org).await
     }
 
     pub(super) async fn eventually(&self, look: impl AsyncFn() -> bool) {

@@ -4,12 +4,13 @@ use super::{
     super::{Ahead, Arrival, TurnedAway, load},
     bed::Bed,
 };
-use crate::throttle::{Rate, Rates};
+use crate::throttle::{Network, Rate, Rates};
 use bytes::Bytes;
 use futures_util::FutureExt;
 use http::{Request, Version, header};
 use http_body_util::{BodyExt, Full};
 use std::{
+    net::IpAddr,
     num::NonZeroU32,
     time::{Duration, Instant},
 };
@@ -145,11 +146,13 @@ async fn a_packed_body_counts_for_what_it_may_unpack_to_before_it_is_unpacked() 
         bed.send(request)
     };
     assert_eq!(pass(true).await.status, 200);
-    let free = load::BODY_BYTES - 1_000;
-    bed.gate().load.hold_bytes(free).unwrap();
+    let here = Some(Network::of(IpAddr::from([127, 0, 0, 1])));
+    let free = load::BODY_BYTES / 2 - 1_000;
+    bed.gate().load.hold_bytes(here, free).unwrap();
     assert_eq!(pass(false).await.status, 200, "small ones need no room");
     assert_eq!(pass(true).await.status, 503);
-    bed.gate().load.let_go_of(free);
+    assert_eq!(bed.gate().load.held_bytes(), free, "what was refused counts for nothing");
+    bed.gate().load.let_go_of(here, free);
     assert_eq!(pass(true).await.status, 200);
     assert_eq!(bed.gate().load.held_bytes(), 0);
 }

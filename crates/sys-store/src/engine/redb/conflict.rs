@@ -2,7 +2,7 @@
 //!
 //! Pure: no I/O, the time is an argument. The commit thread alone owns a [`Window`].
 
-use crate::engine::{Bounded, EngineError, KeyRange, MAX_READS, Order, at_most, key_after};
+use crate::engine::{Bounded, EngineError, KeyRange, MAX_READS, Order, RangeRead, at_most, key_after};
 use bytes::Bytes;
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -63,16 +63,16 @@ impl ReadSet {
         !self.is_lost
     }
 
-    /// Remembers the part of a range that was read to find these rows: all of it if there were fewer than `limit`, else
-    /// as far as the last of them.
-    pub(super) fn add_range(&mut self, keys: KeyRange, order: Order, limit: usize, rows: &[(Bytes, Bytes)]) {
-        let last = if rows.len() < limit { None } else { rows.last().map(|(key, _)| key) };
-        let read = match (last, order) {
-            (Some(last), Order::Asc) => KeyRange { start: keys.start, end: key_after(last) },
-            (Some(last), Order::Desc) => KeyRange { start: last.clone(), end: keys.end },
-            (None, Order::Asc | Order::Desc) => keys,
+    /// Remembers the part of a range that was read to find these rows: all of it if they end it, else as far as the last of them.
+    pub(super) fn add_range(&mut self, keys: KeyRange, order: Order, read: &RangeRead) {
+        let read = match (read.rows.last(), order) {
+            _ if read.is_end => keys,
+            (Some((last, _)), Order::Asc) => KeyRange { start: keys.start, end: key_after(last) },
+            (Some((last, _)), Order::Desc) => KeyRange { start: last.clone(), end: keys.end },
+            // No row was asked for.
+            (None, Order::Asc | Order::Desc) => return,
         };
-        if limit > 0 && !read.is_empty() && self.has_room() {
+        if !read.is_empty() && self.has_room() {
             self.ranges.push(read);
         }
     }

@@ -8,6 +8,7 @@ use crate::engine::EngineError;
 use std::{
     collections::VecDeque,
     sync::{Condvar, Mutex, MutexGuard, PoisonError},
+    time::Instant,
 };
 use tokio::sync::Semaphore;
 
@@ -20,6 +21,16 @@ pub(super) struct Queue {
     waiting: Mutex<Waiting>,
     filled: Condvar,
     room: Semaphore,
+}
+
+/// What came out of the queue.
+#[derive(Debug)]
+pub(super) enum Taken {
+    Batch(Vec<Request>),
+    /// The time is over.
+    Nothing,
+    /// The queue is closed and empty.
+    Closed,
 }
 
 #[derive(Debug, Default)]
@@ -47,10 +58,17 @@ impl Queue {
         Ok(())
     }
 
-    /// Waits for transactions and takes a batch of them. `None`: the queue is closed and empty.
-    pub(super) fn take_batch(&self) -> Option<Vec<Request>> {
+    /// Waits for transactions, until this moment if there is one, and takes a batch of them.
+    pub(super) fn take_batch(&self, until: Option<Instant>) -> Taken {
         let nothing_to_do = |waiting: &mut Waiting| waiting.requests.is_empty() && !waiting.closed;
-        let mut waiting = self.filled.wait_while(self.lock(), nothing_to_do).unwrap_or_else(PoisonError::into_inner);
+        let mut waiting = match until {
+            Some(until) => {
+                let time = until.saturating_duration_since(Instant::now());
+                let waited = self.filled.wait_timeout_while(self.lock(), time, nothing_to_do);
+                waited.unwrap_or_else(PoisonError::into_inner).0
+            }
+            None => self.filled.wait_while(self.lock(), nothing_to_do).unwrap_or_else(PoisonError::into_inner),
+        };
         let mut batch = Vec::new();
         let mut size_bytes = 0;
         while batch.len() < BATCH && size_bytes < BATCH_BYTES {
@@ -59,7 +77,11 @@ impl Queue {
             batch.push(request);
         }
         self.room.add_permits(batch.len());
-        if batch.is_empty() { None } else { Some(batch) }
+        match batch.is_empty() {
+            false => Taken::Batch(batch),
+            true if waiting.closed => Taken::Closed,
+            true => Taken::Nothing,
+        }
     }
 
     /// Takes nothing more in. What is in it still comes out.

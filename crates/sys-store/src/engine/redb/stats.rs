@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-/// Microseconds from the first write of a batch to its published snapshot, both syncs included.
+/// Microseconds from the first write of a batch to its published snapshot, syncs included.
 const COMMIT_MICROS: &[u64] =
     &[250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000, 1_000_000, 5_000_000];
 /// Transactions in a batch, up to `BATCH`.
@@ -27,7 +27,7 @@ pub(super) struct Counters {
 pub struct EngineStats {
     /// Microseconds that each commit of a batch took, syncs included.
     pub commit_micros: Observations,
-    /// Microseconds that each sync took; a commit takes two.
+    /// Microseconds that each sync took; a commit takes one, a checkpoint three.
     pub sync_micros: Observations,
     /// Transactions in each batch, those that conflicted included.
     pub batch_transactions: Observations,

@@ -13,7 +13,7 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 /// Microseconds of one sync: a disk with a cache of its own answers in less than the first, a tired one in the last.
@@ -43,7 +43,12 @@ impl Syncs {
         self.0.count.load(Ordering::Acquire)
     }
 
-    /// Microseconds that they took.
+    /// Notes how long a sync of the log took, which is none of those that are counted.
+    pub(super) fn observe(&self, took: Duration) {
+        self.0.micros.observe(u64::try_from(took.as_micros()).unwrap_or(u64::MAX));
+    }
+
+    /// Microseconds that syncs took, of the log too.
     pub(super) fn micros(&self) -> Observations {
         self.0.micros.observations()
     }
@@ -60,7 +65,7 @@ impl<B: StorageBackend> StorageBackend for CountSyncs<B> {
     fn sync_data(&self) -> Result<(), io::Error> {
         let began = Instant::now();
         self.backend.sync_data()?;
-        self.syncs.0.micros.observe(u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX));
+        self.syncs.observe(began.elapsed());
         self.syncs.0.count.fetch_add(1, Ordering::Release);
         Ok(())
     }

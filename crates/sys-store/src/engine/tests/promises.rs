@@ -1,7 +1,9 @@
 //! The promises of [`Engine`] one by one, on each engine.
 
 use super::*;
-use crate::engine::{Bounded, EngineError, MAX_KEY_BYTES, MAX_RANGE_ROWS, MAX_READS, MAX_VALUE_BYTES, MAX_WRITES};
+use crate::engine::{
+    Bounded, EngineError, MAX_KEY_BYTES, MAX_RANGE_BYTES, MAX_RANGE_ROWS, MAX_READS, MAX_VALUE_BYTES, MAX_WRITES,
+};
 
 #[tokio::test]
 async fn write_skew_is_refused() {
@@ -21,8 +23,8 @@ async fn a_phantom_is_refused() {
     for engine in each_engine() {
         let (mut one, mut other) = (engine.begin().await.unwrap(), engine.begin().await.unwrap());
         // Both find no booking of the room and book it.
-        assert!(one.range(keys("room/", "room0"), Order::Asc, 10).await.unwrap().is_empty());
-        assert!(other.range(keys("room/", "room0"), Order::Desc, 1).await.unwrap().is_empty());
+        assert!(one.range(keys("room/", "room0"), Order::Asc, 10).await.unwrap().rows.is_empty());
+        assert!(other.range(keys("room/", "room0"), Order::Desc, 1).await.unwrap().rows.is_empty());
         assert!(one.commit(vec![put("room/monday", "one")]).await.is_ok());
         assert!(is_conflict(&other.commit(vec![put("room/tuesday", "other")]).await));
     }
@@ -57,7 +59,7 @@ async fn conflicts_with(engine: &AnyEngine, order: Order, limit: usize, write: W
         commit(engine, vec![delete(key)]).await;
     }
     let mut txn = engine.begin().await.unwrap();
-    assert_eq!(txn.range(keys("a", "z"), order, limit).await.unwrap().len(), limit.min(4));
+    assert_eq!(txn.range(keys("a", "z"), order, limit).await.unwrap().rows.len(), limit.min(4));
     commit(engine, vec![write]).await;
     is_conflict(&txn.commit(vec![put("~ elsewhere", "")]).await)
 }
@@ -92,6 +94,49 @@ async fn a_limited_range_conflicts_as_far_as_it_was_read_and_no_further() {
     }
 }
 
+/// Reads of three rows of 512 KiB and one of nothing: what fits of them, and what was seen by it.
+#[tokio::test]
+async fn a_range_stops_at_its_bound_in_bytes_says_so_and_conflicts_as_far_as_it_was_read() {
+    use Order::{Asc, Desc};
+    let large = "x".repeat(MAX_RANGE_BYTES / 2);
+    for engine in each_engine() {
+        let rows = ["b", "d", "f"].map(|key| put(key, &large));
+        commit(&engine, rows.into_iter().chain([put("h", "")]).collect()).await;
+        for (from, to, order, limit, expected, is_end) in [
+            ("a", "z", Asc, 10, "bd", false),
+            ("c", "z", Asc, 10, "df", false),
+            ("e", "z", Asc, 10, "fh", true),
+            ("a", "z", Desc, 10, "hfd", false),
+            ("a", "c", Desc, 10, "b", true),
+            ("a", "z", Asc, 1, "b", false),
+            ("e", "z", Asc, 2, "fh", false),
+            ("a", "z", Asc, 0, "", false),
+            ("z", "a", Asc, 10, "", true),
+        ] {
+            let read = engine.begin().await.unwrap().range(keys(from, to), order, limit).await.unwrap();
+            let found: Vec<u8> = read.rows.iter().map(|(key, _)| key[0]).collect();
+            assert_eq!(
+                (found.as_slice(), read.is_end),
+                (expected.as_bytes(), is_end),
+                "{from} to {to}, {order:?}, {limit}"
+            );
+        }
+        for (order, written, conflicts) in
+            [(Asc, "c", true), (Asc, "e", false), (Asc, "i", false), (Desc, "e", true), (Desc, "c", false)]
+        {
+            let mut txn = engine.begin().await.unwrap();
+            txn.range(keys("a", "z"), order, 10).await.unwrap();
+            commit(&engine, vec![put(written, "new")]).await;
+            let found = is_conflict(&txn.commit(vec![put("~ elsewhere", "")]).await);
+            assert_eq!(found, conflicts, "{order:?}, then {written}");
+            commit(&engine, vec![delete(written)]).await;
+        }
+        commit(&engine, vec![put("b", &large.repeat(4))]).await;
+        let read = engine.begin().await.unwrap().range(keys("a", "z"), Asc, 10).await.unwrap();
+        assert_eq!((read.rows.len(), read.is_end), (1, false), "one row at least, however large");
+    }
+}
+
 #[tokio::test]
 async fn a_snapshot_does_not_move_and_reads_alone_never_conflict() {
     for engine in each_engine() {
@@ -100,7 +145,7 @@ async fn a_snapshot_does_not_move_and_reads_alone_never_conflict() {
         assert_eq!(txn.get(b"a").await.unwrap(), Some(bytes("1")));
         commit(&engine, vec![put("a", "2"), delete("b"), put("c", "2")]).await;
         assert_eq!(txn.get(b"b").await.unwrap(), Some(bytes("1")));
-        assert_eq!(txn.range(KeyRange::all(), Order::Asc, 10).await.unwrap().len(), 2);
+        assert_eq!(txn.range(KeyRange::all(), Order::Asc, 10).await.unwrap().rows.len(), 2);
         assert_eq!(txn.commit(Vec::new()).await.unwrap(), before);
     }
 }

@@ -1,12 +1,15 @@
 //! Watches at the gate: when they speak, what they hold, how many there may be.
 
 use super::*;
+use crate::throttle::CallerKey;
 use std::collections::BTreeMap;
 use sys_policy::Now;
 use tokio::time::Instant;
 
 const RESET: &str = "RESET";
 const CURRENT: &str = "CURRENT";
+/// What one alone may leave unread.
+const HALF: usize = 64 << 20;
 
 impl Spoken {
     async fn watch(bed: &Bed, token: &str) -> Self {
@@ -139,14 +142,18 @@ async fn fifteen_hundred_watches_live_together_and_a_call_is_answered_meanwhile(
 #[tokio::test(start_paused = true)]
 async fn what_is_kept_for_those_who_do_not_read_has_its_bound() {
     let bed = Bed::new().await;
-    let (token, claims) = somebody(&bed, HOUR_S).await;
-    bed.enter(claims.account, &"w".repeat(500_000), None).await;
-    let free = bed.gate().kept.room_for(usize::MAX).await.unwrap();
+    let ((token, claims), (others_token, other)) = (somebody(&bed, HOUR_S).await, somebody(&bed, HOUR_S).await);
+    for account in [claims.account, other.account] {
+        bed.enter(account, &"w".repeat(500_000), None).await;
+    }
+    let share = || CallerKey::of(Some(claims.account), None);
+    let all = bed.gate().kept.room_for(share(), HALF).unwrap();
     let mut watch = Spoken::watch(&bed, &token).await;
     assert_eq!(watch.came().await, refused("unavailable", "OVERLOADED"));
-    drop(free);
+    assert_eq!(Spoken::watch(&bed, &others_token).await.told().await.len(), 3, "others have theirs");
+    drop(all);
     // One and a half of them fit.
-    let rest = bed.gate().kept.room_for((128 << 20) - 800_000).await.unwrap();
+    let rest = bed.gate().kept.room_for(share(), HALF - 800_000).unwrap();
     let mut first = Spoken::watch(&bed, &token).await;
     assert_eq!(first.event().await, RESET);
     let mut second = Spoken::watch(&bed, &token).await;
@@ -156,7 +163,7 @@ async fn what_is_kept_for_those_who_do_not_read_has_its_bound() {
     assert_eq!(third.told().await.len(), 3);
     drop((rest, first, second, third));
     bed.eventually(async || bed.gate().open_streams() == 0).await;
-    drop(bed.gate().kept.room_for(usize::MAX).await.unwrap());
+    assert_eq!(bed.gate().kept.bytes(), 0);
 }
 
 #[tokio::test(start_paused = true)]
@@ -206,7 +213,7 @@ async fn watches_that_come_and_go_leave_nothing_behind() {
         bed.eventually(async || bed.gate().open_streams() == 0).await;
     }
     bed.eventually(async || !bed.gate().ticks.is_ticking()).await;
-    drop(bed.gate().kept.room_for(usize::MAX).await.unwrap());
+    assert_eq!(bed.gate().kept.bytes(), 0);
     // And the next one is told all the same.
     assert_eq!(Spoken::watch(&bed, &token).await.told().await.len(), 22);
 }

@@ -22,6 +22,12 @@ pub(in super::super) struct SayRequest {
     words: Vec<String>,
 }
 
+impl SayRequest {
+    pub(in super::super) fn of(words: &[String]) -> Self {
+        Self { words: words.to_vec() }
+    }
+}
+
 #[derive(Clone, PartialEq, prost::Message)]
 struct Word {
     #[prost(string, tag = "1")]
@@ -49,6 +55,12 @@ pub(in super::super) fn register(handlers: &mut Handlers) {
         |words| Ok(SayRequest { words }),
     );
     handlers.bidi(path_of("Echo"), echo);
+    handlers.unary(path_of("Repeat"), async |call: Call, request: SayRequest| {
+        if request.words.first().is_some_and(|word| word == "mail") {
+            call.after_commit(mail()).await?;
+        }
+        Ok(request)
+    });
 }
 
 async fn echo(call: Call, request: SayRequest, (): ()) -> Result<(Vec<Word>, ()), Refusal> {
