@@ -1,3 +1,5 @@
+//! Bounds of sizes, held against what the validation library says of the same message.
+
 use super::*;
 use crate::{Origin, SourceFile, load};
 

@@ -1,3 +1,5 @@
+//! Each way in which a new version of a contract can protect less, one change of the example at a time.
+
 use super::*;
 use crate::{Origin, SourceFile, load};
 

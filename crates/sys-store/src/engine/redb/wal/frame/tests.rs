@@ -1,3 +1,5 @@
+//! Frames as they are written, read again, torn and changed.
+
 use super::*;
 use proptest::prelude::*;
 
