@@ -92,7 +92,6 @@ pub(super) struct Wal {
     file: Box<dyn StorageBackend>,
     syncs: Syncs,
     bounds: WalBounds,
-    half_bytes: u64,
     generation: u64,
     half: Half,
     /// Of the half, as far as it is used.
@@ -140,7 +139,6 @@ impl Wal {
             file: Box::new(file),
             syncs,
             bounds: WalBounds { half_bytes, ..bounds },
-            half_bytes: offset(half_bytes),
             generation,
             half: Half::First,
             end: 0,
@@ -158,13 +156,13 @@ impl Wal {
 
     /// Bytes of each half.
     pub(super) fn half_bytes(&self) -> u64 {
-        self.half_bytes
+        offset(self.bounds.half_bytes)
     }
 
     /// Whether the file has the length that redb noted. A shorter one has lost what stood at its end, even where what is left ends
     /// like a log.
     pub(super) fn is_whole(&self) -> Result<bool, EngineError> {
-        Ok(self.file.len().map_err(io_error)? == 2 * self.half_bytes)
+        Ok(self.file.len().map_err(io_error)? == 2 * self.half_bytes())
     }
 
     /// What the current generation holds, for [`frame::read`].
@@ -244,7 +242,7 @@ impl Wal {
     /// Whether the batch can stand in the log, and no checkpoint is due.
     pub(super) fn takes_batch(&self, now: Instant) -> bool {
         let end = self.draft.size_bytes().map(|size_bytes| self.end + offset(size_bytes));
-        end.is_some_and(|end| end <= self.half_bytes)
+        end.is_some_and(|end| end <= self.half_bytes())
             && self.rows + self.draft.rows() <= self.bounds.rows
             && self.due().is_none_or(|due| now < due)
     }
@@ -288,17 +286,18 @@ impl Wal {
 
     /// Sees to it that what follows can be written over.
     fn prepare(&mut self, size_bytes: u64) -> Result<(), EngineError> {
+        let (start, half_bytes) = (self.place(self.half, 0), self.half_bytes());
         let [first, second] = &mut self.prepared;
-        let (prepared, start) = match self.half {
-            Half::First => (first, 0),
-            Half::Second => (second, self.half_bytes),
+        let prepared = match self.half {
+            Half::First => first,
+            Half::Second => second,
         };
         let needed = self.end + size_bytes;
         if needed <= *prepared {
             return Ok(());
         }
         let from = self.end.max(*prepared);
-        let to = needed.next_multiple_of(PREPARED_BYTES).min(self.half_bytes);
+        let to = needed.next_multiple_of(PREPARED_BYTES).min(half_bytes);
         let zeros = vec![0; usize::try_from(to - from).unwrap_or(0)];
         self.file.write(start + from, &zeros).map_err(io_error)?;
         *prepared = to;
@@ -317,13 +316,13 @@ impl Wal {
         if self.is_whole()? {
             return Ok(());
         }
-        self.file.set_len(2 * self.half_bytes).map_err(io_error)
+        self.file.set_len(2 * self.half_bytes()).map_err(io_error)
     }
 
     fn place(&self, half: Half, offset: u64) -> u64 {
         match half {
             Half::First => offset,
-            Half::Second => self.half_bytes + offset,
+            Half::Second => self.half_bytes() + offset,
         }
     }
 }
