@@ -14,7 +14,7 @@ use crate::{
 };
 use prost_protovalidate::{Error, Filter, ValidationOption, Validator, Violation};
 use prost_reflect::{DynamicMessage, FieldDescriptor, MessageDescriptor, ReflectMessage};
-use std::{fmt, sync::Arc};
+use std::{collections::HashSet, fmt, sync::Arc};
 use sys_contract::{model::Contract, sizes::Sizes};
 
 /// Violations that are told. A request may have thousands, while gRPC has room for some kilobytes in its trailers.
@@ -26,6 +26,8 @@ const ITEMS_FOR_ALL_FAULTS: usize = 256;
 pub struct Validation {
     validator: Validator,
     sizes: Sizes,
+    /// Full names of the messages that may hold others of their own type.
+    nesting: HashSet<String>,
 }
 
 impl fmt::Debug for Validation {
@@ -60,7 +62,9 @@ impl Validation {
                 });
             }
         }
-        Ok(Self { validator, sizes: Sizes::of(&contract.pool) })
+        let nesting = contract.pool.all_messages().filter(nests_itself);
+        let nesting = nesting.map(|message| message.full_name().to_owned()).collect();
+        Ok(Self { validator, sizes: Sizes::of(&contract.pool), nesting })
     }
 
     /// Holds a message against its rules.
@@ -92,7 +96,7 @@ impl Validation {
         is_first_alone: bool,
     ) -> Result<Vec<Violation>, Refusal> {
         let mut options = Vec::new();
-        options.extend(judged.filter(&message.descriptor()).map(ValidationOption::Filter));
+        options.extend(judged.filter(&message.descriptor(), &self.nesting).map(ValidationOption::Filter));
         options.extend(is_first_alone.then_some(ValidationOption::FailFast));
         match self.validator.validate_with(message, &options) {
             Ok(()) => Ok(Vec::new()),
@@ -134,13 +138,13 @@ impl Judged<'_> {
         }
     }
 
-    /// What the validator passes over in a message of this type.
-    fn filter(&self, message: &MessageDescriptor) -> Option<Arc<dyn Filter>> {
+    /// What the validator passes over in a message of this type, if that is not one of those that nest themselves.
+    fn filter(&self, message: &MessageDescriptor, nesting: &HashSet<String>) -> Option<Arc<dyn Filter>> {
         match self {
             Self::Whole => None,
             Self::AllBut(field) => Some(Arc::new(LeavesOut(field.kind().as_message()?.clone()))),
             // The validator does not say how deep a field stands. Of what a record holds of its own type all fields are judged.
-            Self::Fields(_) if nests_itself(message) => None,
+            Self::Fields(_) if nesting.contains(message.full_name()) => None,
             Self::Fields(names) => Some(Arc::new(Only { record: message.clone(), names: names.to_vec() })),
         }
     }
@@ -148,14 +152,13 @@ impl Judged<'_> {
 
 /// Whether a message of this type may hold others of it, at any depth.
 fn nests_itself(message: &MessageDescriptor) -> bool {
-    let (mut left, mut seen) = (vec![message.clone()], Vec::new());
+    let (mut left, mut seen) = (vec![message.clone()], HashSet::new());
     while let Some(holder) = left.pop() {
         for held in holder.fields().filter_map(|field| field.kind().as_message().cloned()) {
             if held == *message {
                 return true;
             }
-            if !seen.contains(&held) {
-                seen.push(held.clone());
+            if seen.insert(held.full_name().to_owned()) {
                 left.push(held);
             }
         }

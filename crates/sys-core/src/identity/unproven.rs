@@ -45,8 +45,7 @@ impl<O: DerefMut<Target = Open> + Send> Turn<'_, O> {
         let found = self.find_one(Principal::EMAIL, email.as_str()).await?;
         Ok(match found {
             None => Holder::Nobody,
-            // One that was shut out keeps its address: else whoever was disabled would register again.
-            Some(kept) if kept.row.unproven && !kept.row.disabled => Holder::Unproven(AccountId::from_record(kept.id)),
+            Some(kept) if makes_way(&kept.row) => Holder::Unproven(AccountId::from_record(kept.id)),
             Some(_) => Holder::Account,
         })
     }
@@ -77,7 +76,7 @@ impl<O: DerefMut<Target = Open> + Send> Turn<'_, O> {
     /// Whether this is a registration that nobody has proven for a week. No mail is sent for it any more, which would be void
     /// before its time.
     pub(super) fn has_ended(&self, row: &Principal) -> bool {
-        row.unproven && !row.disabled && row.created_unix_s.saturating_add(UNPROVEN_S) <= self.now_unix_s
+        makes_way(row) && row.created_unix_s.saturating_add(UNPROVEN_S) <= self.now_unix_s
     }
 
     async fn clear_unproven(&mut self) -> Result<Vec<AccountId>, Refusal> {
@@ -105,4 +104,10 @@ impl<O: DerefMut<Target = Open> + Send> Turn<'_, O> {
         self.end_sessions(account).await?;
         self.remove::<Principal>(account.record()).await
     }
+}
+
+/// Whether this is a registration that makes way. One that was shut out keeps its address: else whoever was disabled would
+/// register again.
+fn makes_way(row: &Principal) -> bool {
+    row.unproven && !row.disabled
 }
