@@ -37,7 +37,20 @@ const MAY_USE: [(&str, &[&str]); 17] = [
     ("sys-domain", &["sys-contract", "sys-core", "sys-edge", "sys-dns", "sys-acme"]),
     ("sys-client", &["sys-contract", "sys-audit"]),
     // `sys-server` touches a data directory, `sys` talks to a server.
-    ("sys-server", &["sys-contract", "sys-policy", "sys-keys", "sys-store", "sys-core", "sys-account", "sys-edge", "sys-dns", "sys-domain"]),
+    (
+        "sys-server",
+        &[
+            "sys-contract",
+            "sys-policy",
+            "sys-keys",
+            "sys-store",
+            "sys-core",
+            "sys-account",
+            "sys-edge",
+            "sys-dns",
+            "sys-domain",
+        ],
+    ),
     ("sys-cli", &["sys-contract", "sys-policy", "sys-audit", "sys-client"]),
     ("xtask", &[]),
     ("sys-fuzz", EVERYTHING),

@@ -5,6 +5,7 @@
 //! the paths that git ignores, and the files that a command says it writes.
 
 mod bench;
+mod boringssl;
 mod buf;
 mod check;
 mod crash;
@@ -24,6 +25,7 @@ cargo xtask COMMAND
   demo            start a server with an organisation in it and say what to try
   test            everything that must pass: lint, all tests, the peers
   lint            format, layers, clippy, dependencies, protos
+  prepare         make plain `cargo build` possible: what it needs, and BoringSSL
   layers          which crate may use which
   bench           measure and rewrite the tables in docs/benchmarks.md
   crash           failing disks and killed servers, in large numbers
@@ -57,6 +59,7 @@ fn run(arguments: &[String]) -> Result<ExitCode> {
         ("demo", true) => |_| Ok(say(demo::HELP)),
         ("test", true) => |_| Ok(say(check::TEST_HELP)),
         ("lint", true) => |_| Ok(say(check::LINT_HELP)),
+        ("prepare", true) => |_| Ok(say(tools::HELP)),
         ("layers", true) => |_| Ok(say(layers::HELP)),
         ("bench", true) => |_| Ok(say(bench::HELP)),
         ("crash", true) => |_| Ok(say(crash::HELP)),
@@ -65,6 +68,7 @@ fn run(arguments: &[String]) -> Result<ExitCode> {
         ("demo", false) => demo::run,
         ("test", false) => check::test,
         ("lint", false) => check::lint,
+        ("prepare", false) => tools::prepare,
         ("layers", false) => layers::run,
         ("bench", false) => bench::run,
         ("crash", false) => crash::run,

