@@ -3,11 +3,16 @@
 use std::error::Error;
 
 const PROTO_ROOT: &str = "../../proto";
-const FILES: [&str; 2] = ["sys/core/v1/descriptor.proto", "sys/core/v1/identity.proto"];
+const FILES: [&str; 3] = ["sys/core/v1/descriptor.proto", "sys/core/v1/identity.proto", "sys/core/v1/vault.proto"];
 
 /// What holds a secret or its hash: `wire` writes their Debug by hand.
-const WITHOUT_DEBUG: [&str; 4] =
-    ["sys.core.v1.Principal", "sys.core.v1.Session", "sys.core.v1.Invitation", "sys.core.v1.OneTimeToken"];
+const WITHOUT_DEBUG: [&str; 5] = [
+    "sys.core.v1.Principal",
+    "sys.core.v1.Session",
+    "sys.core.v1.Invitation",
+    "sys.core.v1.OneTimeToken",
+    "sys.core.v1.VaultItem",
+];
 
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo:rerun-if-changed={PROTO_ROOT}/sys/policy/v1/policy.proto");

@@ -1,4 +1,5 @@
-//! sys-core's own contract: the records of [`crate::identity`], which no method serves, and the DescriptorService.
+//! sys-core's own contract: the records of [`crate::identity`] and [`crate::vault`], which no method serves, and the
+//! DescriptorService.
 
 use crate::{
     host::Host,
@@ -16,9 +17,10 @@ use sys_contract::{
     problem::Problems,
 };
 
-const SOURCES: [(&str, &str); 2] = [
+const SOURCES: [(&str, &str); 3] = [
     ("sys/core/v1/descriptor.proto", include_str!("../../../proto/sys/core/v1/descriptor.proto")),
     ("sys/core/v1/identity.proto", include_str!("../../../proto/sys/core/v1/identity.proto")),
+    ("sys/core/v1/vault.proto", include_str!("../../../proto/sys/core/v1/vault.proto")),
 ];
 
 /// sys-core's own contract, compiled.

@@ -29,6 +29,7 @@ pub mod refusal;
 pub mod throttle;
 pub mod token;
 mod validation;
+pub mod vault;
 mod wire;
 
 pub use sys_keys::{Entropy, SystemEntropy};

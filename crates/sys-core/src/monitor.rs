@@ -15,6 +15,7 @@ use crate::{
     refusal::Refusal,
     throttle::{Rates, Throttle},
     token::{AccessTokens, KeyRefused, RefreshTokens},
+    vault::Vault,
 };
 use std::{fmt, sync::Arc, time::Duration};
 use sys_contract::{id::OrgTag, model::Contract};
@@ -69,6 +70,7 @@ pub struct Monitor {
     refusals: Writing,
     outbox: Option<Sending>,
     audit: AuditLogs,
+    vault: Vault,
     keeper: Option<Keeper>,
     pruning: Pruning,
 }
@@ -85,6 +87,7 @@ impl Monitor {
         let entropy = store.entropy().clone();
         let host = Arc::new(Host::new(store.clone()));
         let own = host.load(Arc::new(CoreModule::new(&host)?)).await?;
+        let vault = Vault::new(store.clone(), own.tables(), settings.clock.clone())?;
         let keys = store.system_keys()?;
         let keys = keys.newest();
         let access = AccessTokens::new(&keys.derive("sys/access-token/ed25519/v1"), &settings.issuer)?;
@@ -98,7 +101,7 @@ impl Monitor {
         let pruning = Pruning::start(store.clone(), settings.clock.clone());
         let gate = Gate::new(store, host, identity, access, throttle, refusals, settings.clock, entropy);
         gate.tend_streams();
-        Ok(Self { gate: Arc::new(gate), refusals: writing, outbox: None, audit, keeper: None, pruning })
+        Ok(Self { gate: Arc::new(gate), refusals: writing, outbox: None, audit, vault, keeper: None, pruning })
     }
 
     /// The module host.
@@ -114,6 +117,11 @@ impl Monitor {
     /// The handle on the audit logs. Given to one module at assembly, whose methods say who may read which.
     pub fn audit(&self) -> &AuditLogs {
         &self.audit
+    }
+
+    /// The handle on what the server keeps of itself. Given to one module at assembly, and to nobody else.
+    pub fn vault(&self) -> &Vault {
+        &self.vault
     }
 
     /// Tends the audit logs from now on: keeps their trees up to date, and erases what entries older than `retention` said.

@@ -31,4 +31,4 @@ macro_rules! not_printed {
     )*};
 }
 
-not_printed!(Principal, Session, Invitation, OneTimeToken);
+not_printed!(Principal, Session, Invitation, OneTimeToken, VaultItem);
