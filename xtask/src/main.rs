@@ -13,6 +13,7 @@ mod demo;
 mod fuzz;
 mod layers;
 mod organisation;
+mod package;
 mod step;
 mod tools;
 
@@ -30,6 +31,7 @@ cargo xtask COMMAND
   bench           measure and rewrite the tables in docs/benchmarks.md
   crash           failing disks and killed servers, in large numbers
   fuzz            look for inputs that break a promise
+  package         the Debian package
   generate-demo   write demo/bootstrap.yaml, the demo's invented organisation
   help            this text
 
@@ -64,6 +66,7 @@ fn run(arguments: &[String]) -> Result<ExitCode> {
         ("bench", true) => |_| Ok(say(bench::HELP)),
         ("crash", true) => |_| Ok(say(crash::HELP)),
         ("fuzz", true) => |_| Ok(say(fuzz::HELP)),
+        ("package", true) => |_| Ok(say(package::HELP)),
         ("generate-demo", true) => |_| Ok(say(organisation::HELP)),
         ("demo", false) => demo::run,
         ("test", false) => check::test,
@@ -73,6 +76,7 @@ fn run(arguments: &[String]) -> Result<ExitCode> {
         ("bench", false) => bench::run,
         ("crash", false) => crash::run,
         ("fuzz", false) => fuzz::run,
+        ("package", false) => package::run,
         ("generate-demo", false) => organisation::run,
         (other, _) => bail!("there is no command `{other}`; `cargo xtask help` lists them"),
     };
