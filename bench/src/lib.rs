@@ -130,6 +130,7 @@ pub fn server_config(dir: &Path) -> sys_server::Config {
     sys_server::Config {
         data_dir: dir.to_owned(),
         listen: ([127, 0, 0, 1], 0).into(),
+        edge: sys_server::EdgeConfig::default(),
         metrics_listen: None,
         issuer: None,
         unsealer: sys_keys::Unsealer::DangerKeyFile(dir.join("danger-master.key")),

@@ -12,7 +12,13 @@ use std::{
     time::{Duration, Instant},
 };
 use sys_account::bootstrap::Imported;
-use sys_core::{clock::Clock, countries::Countries, module::Module, throttle::Rates};
+use sys_core::{
+    clock::Clock,
+    countries::Countries,
+    module::Module,
+    throttle::Rates,
+    vault::{Change, Item},
+};
 use sys_edge::Limits;
 use sys_keys::Unsealer;
 use sys_server::{Config, Mailing, Server};
@@ -43,6 +49,8 @@ pub struct Options {
     pub countries: &'static str,
     /// An organisation to import before the first request.
     pub bootstrap: Option<PathBuf>,
+    /// The kind, name and value of what it puts into its vault at the start.
+    pub vault_item: Option<[&'static str; 3]>,
 }
 
 impl std::fmt::Debug for Options {
@@ -99,6 +107,10 @@ impl TestServer {
                     return Err(error);
                 }
             }
+        }
+        if let Some([kind, name, value]) = options.vault_item {
+            let item = Item { kind: kind.to_owned(), name: name.to_owned(), value: value.as_bytes().to_vec().into() };
+            server.monitor().vault().change("test", vec![Change::Put(item)]).await?;
         }
         let setup_token = server.new_setup_token().await?.map(|token| token.to_string());
         let addr = server.addr();
@@ -160,6 +172,7 @@ pub fn config(options: &Options, data_dir: &Path, shift_s: &Arc<AtomicI64>) -> a
     Ok(Config {
         data_dir: data_dir.to_owned(),
         listen: SocketAddr::from(([127, 0, 0, 1], 0)),
+        edge: sys_server::EdgeConfig::default(),
         metrics_listen: None,
         // The same whatever the port, so that tokens outlive a restart.
         issuer: Some("http://sys.test".to_owned()),

@@ -31,7 +31,7 @@ use tempfile::TempDir;
 use tokio::{sync::oneshot, task::JoinHandle};
 
 /// The modules that are attacked: all that an ordinary server loads, and one in which each kind of rule stands.
-const MODULES: [&str; 4] = ["sys-core", "sys-account", "mod-notes", "probe"];
+const MODULES: [&str; 5] = ["sys-core", "sys-account", "sys-domain", "mod-notes", "probe"];
 /// The time at the server. It stands still, so that conditions on it come out alike.
 const NOW_UNIX_S: i64 = 1_800_000_000;
 
@@ -146,7 +146,7 @@ impl Ground {
 
     /// An access token of this server, issued so many seconds ago.
     pub(crate) fn access_token(&self, account: AccountId, session: SessionId, age_s: i64) -> String {
-        self.access.sign(account, session, i64::MAX, NOW_UNIX_S - age_s, self.random()).text
+        self.access.sign(account, session, None, i64::MAX, NOW_UNIX_S - age_s, self.random()).text
     }
 
     /// One that has expired this second.
@@ -156,7 +156,7 @@ impl Ground {
 
     /// One that says the same under another server's key.
     pub(crate) fn foreign_token(&self, account: AccountId, session: SessionId) -> String {
-        self.foreign.sign(account, session, i64::MAX, NOW_UNIX_S, self.random()).text
+        self.foreign.sign(account, session, None, i64::MAX, NOW_UNIX_S, self.random()).text
     }
 
     /// The newest refresh token of a session, whose secret this is.

@@ -49,6 +49,9 @@ pub(crate) enum Meaning {
     MembersEmail,
     /// A name that nothing has.
     FreshName,
+    /// The type of a record in a zone, and the data of one.
+    ZoneType,
+    ZoneData,
     /// The record that is looked for, as a filter or by its address.
     Filter,
     Query,
@@ -91,6 +94,10 @@ fn known(method: &Method, field: &FieldDescriptor) -> Option<Meaning> {
         "email" if method.path.ends_with("/Login") => Meaning::MembersEmail,
         "email" | "new_email" | "contact" => Meaning::FreshEmail,
         "name" | "display_name" => Meaning::FreshName,
+        "type" if method.path.contains(".DnsService/") => Meaning::ZoneType,
+        "data" if method.path.contains(".DnsService/") => Meaning::ZoneData,
+        // A server without a domain has none to name.
+        "domain" => Meaning::Nothing,
         "filter" => Meaning::Filter,
         "query" => Meaning::Query,
         "tree_size" | "second_size" => Meaning::LogSize,
@@ -162,6 +169,8 @@ impl Desk<'_> {
                 self.fill_log().await;
                 return Some(Value::U64(1));
             }
+            Meaning::ZoneData => return Some(Value::List(vec![Value::String("192.0.2.1".to_owned())])),
+            Meaning::ZoneType => "A".to_owned(),
             Meaning::Org => self.stage.org(self.spot),
             Meaning::Project => self.stage.project(self.spot),
             Meaning::Account => self.stage.owner(self.spot).account.to_string(),

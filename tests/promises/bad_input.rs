@@ -116,6 +116,7 @@ async fn a_second_server_on_the_same_data_is_told_so() {
     let second = sys_server::Server::start(
         sys_server::Config {
             data_dir: server.data_dir().to_owned(),
+            edge: sys_server::EdgeConfig::default(),
             metrics_listen: None,
             listen: ([127, 0, 0, 1], 0).into(),
             issuer: None,

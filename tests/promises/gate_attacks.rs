@@ -27,6 +27,7 @@ async fn logs(data_dir: &Path, orgs: &[&str]) -> Vec<Vec<Leaf>> {
     let config = sys_server::Config {
         data_dir: data_dir.to_owned(),
         listen: ([127, 0, 0, 1], 0).into(),
+        edge: sys_server::EdgeConfig::default(),
         metrics_listen: None,
         issuer: None,
         unsealer: sys_keys::Unsealer::DangerKeyFile(data_dir.join("danger-master.key")),

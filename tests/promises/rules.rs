@@ -6,10 +6,11 @@ use sys_policy::{Rules, matrix};
 use sys_tests::{compare_golden, workspace};
 
 /// The contracts of an ordinary server.
-pub(crate) fn contracts() -> [Contract; 3] {
+pub(crate) fn contracts() -> [Contract; 4] {
     [
         sys_core::descriptors::contract().expect("sys-core's contract loads"),
         sys_account::module::contract().expect("sys-account's contract loads"),
+        sys_domain::module::contract().expect("sys-domain's contract loads"),
         (*sys_server::modules::read(&workspace().join("modules/mod-notes")).expect("the notes load")).clone(),
     ]
 }

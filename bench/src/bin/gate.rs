@@ -108,11 +108,7 @@ async fn serve(dir: std::path::PathBuf) -> anyhow::Result<()> {
         let table = module.tables().table(0).expect("one table").clone();
         (kind, table)
     });
-    let bind = sys_edge::Bind {
-        addr: SocketAddr::from(([127, 0, 0, 1], 0)),
-        limits: sys_edge::Limits::default(),
-        allowed_hosts: sys_edge::AllowedHosts::loopback(),
-    };
+    let bind = sys_edge::Bind::at(SocketAddr::from(([127, 0, 0, 1], 0)));
     let bare = sys_edge::Listener::bind(bind).await?;
     println!("{} {}", server.addr(), bare.local_addr());
     std::io::stdout().flush()?;

@@ -5,17 +5,17 @@ use crate::{
     module::{AccountModule, Registry},
     request,
     wire::{
-        AuditConsistency, AuditEntry, AuditHead, AuditInclusion, AuditLeaf, AuditLeaves, AuditOutcome,
-        GetAuditConsistencyRequest, GetAuditHeadRequest, GetAuditInclusionRequest, GetSystemAuditConsistencyRequest,
-        GetSystemAuditHeadRequest, GetSystemAuditInclusionRequest, ListAuditRequest, ListAuditResponse,
-        ListSystemAuditRequest, ReadAuditLeavesRequest, ReadSystemAuditLeavesRequest,
+        AuditConnection, AuditConsistency, AuditDeviceKey, AuditEntry, AuditHead, AuditInclusion, AuditLeaf,
+        AuditLeaves, AuditOutcome, GetAuditConsistencyRequest, GetAuditHeadRequest, GetAuditInclusionRequest,
+        GetSystemAuditConsistencyRequest, GetSystemAuditHeadRequest, GetSystemAuditInclusionRequest, ListAuditRequest,
+        ListAuditResponse, ListSystemAuditRequest, ReadAuditLeavesRequest, ReadSystemAuditLeavesRequest,
     },
 };
 use prost_types::Timestamp;
 use std::sync::Arc;
 use sys_contract::id::RecordId;
 use sys_core::{
-    audit::{Entry, Hash, Leaf, Log, MAX_LEAVES, Outcome, Query, SignedHead},
+    audit::{Connection, DeviceKey, Entry, Hash, Leaf, Log, MAX_LEAVES, Outcome, Query, SignedHead},
     call::Call,
     refusal::Refusal,
 };
@@ -170,7 +170,25 @@ fn entry(entry: Entry) -> AuditEntry {
     }
 }
 
+fn device_key(key: DeviceKey) -> AuditDeviceKey {
+    match key {
+        DeviceKey::None => AuditDeviceKey::Unspecified,
+        DeviceKey::Shown => AuditDeviceKey::Shown,
+        DeviceKey::NotShown => AuditDeviceKey::NotShown,
+    }
+}
+
+fn connection(connection: Connection) -> AuditConnection {
+    AuditConnection {
+        tls_version: connection.version_name(),
+        tls_group: connection.group_name(),
+        ech_accepted: connection.ech_accepted,
+        certificate: connection.certificate_name(),
+    }
+}
+
 fn of_leaf(leaf: Leaf) -> AuditEntry {
+    let device_key = device_key(leaf.device_key()).into();
     AuditEntry {
         account_id: leaf.account_id,
         method: leaf.method,
@@ -180,6 +198,8 @@ fn of_leaf(leaf: Leaf) -> AuditEntry {
         lost: leaf.lost,
         erased_below: leaf.erased_below,
         imported: leaf.imported,
+        device_key,
+        connection: leaf.connection.map(connection),
         ..AuditEntry::default()
     }
 }

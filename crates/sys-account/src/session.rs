@@ -24,6 +24,7 @@ async fn list(module: Arc<AccountModule>, call: Call, _: ListSessionsRequest) ->
         created_at: Some(request::timestamp(seen.created_unix_s)),
         last_used_at: Some(request::timestamp(seen.last_used_unix_s)),
         expires_at: Some(request::timestamp(seen.expires_unix_s)),
+        bound_to_device: seen.is_bound,
     });
     Ok(ListSessionsResponse { sessions: sessions.collect() })
 }

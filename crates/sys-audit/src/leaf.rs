@@ -3,6 +3,7 @@
 //! A leaf names ids, grants and reasons, never values. It is salted, so that its hash says nothing to those who may not read
 //! the leaf, nor to anybody once the leaf is gone.
 
+use crate::connection::{Connection, DeviceKey};
 use sys_contract::id::{RECORD_ID_BYTES, RecordId};
 
 /// Random bytes in a leaf.
@@ -52,6 +53,12 @@ pub struct Leaf {
     /// The operator imported so many records; the first and the last of them are named.
     #[prost(uint64, tag = "12")]
     pub imported: u64,
+    /// The connection that the call came on; absent where that was no TLS, and for the server itself.
+    #[prost(message, optional, tag = "13")]
+    pub connection: Option<Connection>,
+    /// What the key of a device had to do with it.
+    #[prost(enumeration = "DeviceKey", tag = "14")]
+    pub device_key: i32,
 }
 
 impl Leaf {
@@ -92,5 +99,31 @@ impl Leaf {
     pub fn refused(mut self, reason: &str) -> Self {
         reason.clone_into(&mut self.outcome);
         self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use prost::Message;
+
+    /// As they were written before there were connections: the hash of what is stored must stay.
+    #[test]
+    fn a_leaf_that_says_nothing_of_its_connection_has_the_bytes_that_it_always_had() {
+        let leaf = Leaf { unix_s: 1, method: "a.v1.A/One".to_owned(), outcome: OK.to_owned(), ..Leaf::default() };
+        let mut bytes = vec![0x08, 1, 0x1a, 10];
+        bytes.extend_from_slice(b"a.v1.A/One");
+        bytes.extend_from_slice(&[0x32, 2, b'O', b'K']);
+        assert_eq!(leaf.encode_to_vec(), bytes);
+        assert_eq!(Leaf::decode(bytes.as_slice()), Ok(leaf));
+    }
+
+    #[test]
+    fn a_leaf_says_how_its_call_came() {
+        let connection = Connection { version: 0x0304, group: 0x11ec, ech_accepted: true, certificate: vec![7; 8] };
+        let device_key = DeviceKey::NotShown.into();
+        let leaf = Leaf { connection: Some(connection), device_key, ..Leaf::default() };
+        let read = Leaf::decode(leaf.encode_to_vec().as_slice()).unwrap();
+        assert_eq!((read.device_key(), read), (DeviceKey::NotShown, leaf));
     }
 }

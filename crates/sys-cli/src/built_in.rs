@@ -2,14 +2,15 @@
 
 use crate::{exit, output::Format, secret::SecretError};
 use clap::{Arg, ArgAction, ArgMatches, Command};
-use std::ffi::OsString;
-use sys_client::Wish;
+use std::{ffi::OsString, net::IpAddr};
+use sys_client::{Fingerprint, Told, Wish, ech::ConfigList};
 
 /// The variable that names the server where no flag does.
 pub(crate) const SERVER_VARIABLE: &str = "SYS_SERVER";
 
 /// Commands that need no descriptors.
-pub(crate) const NAMES: [&str; 8] = ["check", "completion", "explain", "login", "logout", "man", "setup", "whoami"];
+pub(crate) const NAMES: [&str; 10] =
+    ["check", "completion", "explain", "login", "logout", "man", "setup", "status", "trust", "whoami"];
 
 /// The noun of the audit log. The server has commands for it, too.
 pub(crate) const AUDIT: &str = "audit";
@@ -34,7 +35,19 @@ pub(crate) fn command() -> Command {
         .subcommand_required(true)
         .arg_required_else_help(true)
         .args([server(), output()])
-        .subcommands([login(), setup(), logout(), whoami(), audit(), check(), completion(), explain(), man()])
+        .subcommands([
+            login(),
+            setup(),
+            logout(),
+            whoami(),
+            status(),
+            trust(),
+            audit(),
+            check(),
+            completion(),
+            explain(),
+            man(),
+        ])
 }
 
 fn server() -> Arg {
@@ -59,7 +72,7 @@ fn output() -> Arg {
 fn login() -> Command {
     Command::new("login")
         .about("Logs in and keeps the session")
-        .args([email(), device_name(), store()])
+        .args([email(), device_name(), store(), authority(), address()])
         .args(secret("password", "Your password"))
         .arg(
             Arg::new("trust-audit-anew")
@@ -67,17 +80,17 @@ fn login() -> Command {
                 .action(ArgAction::SetTrue)
                 .help("Believes the audit logs as they are now, although they are not what they were; the kept heads are set aside"),
         )
-        .after_help("Examples:\n  sys login --server http://127.0.0.1:8443 --email me@example.org")
+        .after_help("Examples:\n  sys login --server https://example.org --email me@example.org")
 }
 
 fn setup() -> Command {
     Command::new("setup")
         .about("Makes the first superadmin with the one-time token that the server printed, and logs in")
         .args(secret("token", "The one-time token"))
-        .args([email(), device_name(), store()])
+        .args([email(), device_name(), store(), authority(), address()])
         .arg(Arg::new("display-name").long("display-name").value_name("TEXT").help("How others see you"))
         .args(secret("password", "The password to set"))
-        .after_help("Examples:\n  sys setup --server http://127.0.0.1:8443 --email me@example.org")
+        .after_help("Examples:\n  sys setup --server https://example.org --email me@example.org")
 }
 
 fn audit() -> Command {
@@ -133,6 +146,51 @@ fn logout() -> Command {
 
 fn whoami() -> Command {
     Command::new("whoami").about("Shows who is logged in, and with which roles")
+}
+
+fn status() -> Command {
+    Command::new("status")
+        .about("Shows how the connection to the server is protected")
+        .after_help("Examples:\n  sys status\n  sys status --server https://example.org --output json")
+}
+
+fn trust() -> Command {
+    let url = || Arg::new("url").value_name("URL");
+    Command::new("trust")
+        .about("Says whom to believe that a server is the right one, and how to reach it")
+        .long_about(
+            "Says whom to believe that a server is the right one, and how to reach it. A certificate of a public authority needs no word \
+             of yours. For one of a private authority, give the fingerprint of the authority's own certificate, as the server \
+             prints it at its start: it is asked for over TLS, believed if its fingerprint is that one, and then for this server \
+             alone. There is no way to connect without a check.",
+        )
+        .args_conflicts_with_subcommands(true)
+        .disable_help_subcommand(true)
+        .args([url().help("The server; else the one of --server"), authority(), address()])
+        .arg(
+            Arg::new("ech")
+                .long("ech")
+                .value_name("WHEN")
+                .value_parser(["preferred", "required"])
+                .help("Whether the server's name is hidden from the network where that is possible, or else no connection is made"),
+        )
+        .arg(
+            Arg::new("ech-config")
+                .long("ech-config")
+                .value_name("BASE64")
+                .value_parser(clap::value_parser!(ConfigList))
+                .help("The server's ECH keys, so that not even the first connection shows its name: `ech` of its HTTPS record"),
+        )
+        .subcommand(Command::new("list").about("Lists the servers that something is kept of"))
+        .subcommand(
+            Command::new("remove")
+                .about("Forgets a server: its private authorities, its address and its ECH keys")
+                .arg(url().required(true).help("The server"))
+                .after_help("Examples:\n  sys trust remove https://example.org"),
+        )
+        .after_help(
+            "Examples:\n  sys trust https://example.org --ca sha256:HEX\n  sys trust https://example.org --ech required\n  sys trust list",
+        )
 }
 
 fn check() -> Command {
@@ -210,6 +268,32 @@ fn store() -> Arg {
         .value_name("PLACE")
         .value_parser(["keychain", "file"])
         .help("Where the session is kept; else in the system's keychain if one can be used, and in a file otherwise")
+}
+
+fn authority() -> Arg {
+    Arg::new("ca").long("ca").value_name("sha256:HEX").value_parser(clap::value_parser!(Fingerprint)).help(
+        "The fingerprint of the private authority that vouches for the server, believed for this server from now on",
+    )
+}
+
+fn address() -> Arg {
+    Arg::new("at")
+        .long("at")
+        .value_name("ADDRESS")
+        .value_parser(clap::value_parser!(IpAddr))
+        .help("The server's address, from now on, instead of what DNS says; its certificate must be for its name all the same")
+}
+
+/// What is said of the server.
+pub(crate) fn told(matches: &ArgMatches) -> Told {
+    // Not all commands have all of these.
+    let ech_required = matches.try_get_one::<String>("ech").ok().flatten().map(|when| when == "required");
+    Told {
+        authority: matches.get_one("ca").copied(),
+        address: matches.get_one("at").copied(),
+        ech_required,
+        ech_configs: matches.try_get_one("ech-config").ok().flatten().cloned(),
+    }
 }
 
 /// Where the session is to be kept.

@@ -23,7 +23,7 @@ pub(crate) enum Exit {
     Unreachable = 7,
     /// Too much or too often.
     RateLimited = 8,
-    /// The server shows an audit log that was cut or rewritten.
+    /// The server shows an audit log that was cut or rewritten, or cannot show that it is the right one.
     Distrusted = 9,
 }
 
@@ -39,7 +39,8 @@ Exit codes:
   6  conflict: taken, changed meanwhile, or not possible now
   7  the server cannot be reached
   8  rate limited
-  9  the audit log was tampered with";
+  9  the server is not to be trusted: the audit log was tampered with, or the
+     certificate is not one that counts";
 
 impl Exit {
     /// The exit code for a gRPC code.

@@ -5,7 +5,9 @@ use crate::{
     request::RequestError, secret::SecretError,
 };
 use std::error::Error;
-use sys_client::{CallError, ClientError, Code, EndpointError, KeychainError, Refused, SessionError};
+use sys_client::{
+    CallError, ClientError, Code, Endpoint, EndpointError, KeychainError, Refused, SessionError, TlsError,
+};
 use sys_contract::problem::Problems;
 
 /// Why the program did not do what it was asked.
@@ -61,6 +63,9 @@ impl From<SessionError> for Failure {
 impl Failure {
     /// The exit code.
     pub(crate) fn exit(&self) -> Exit {
+        if let Some((_, tls)) = self.tls() {
+            return if tls.is_distrust() { Exit::Distrusted } else { Exit::Unreachable };
+        }
         match self {
             Self::Usage(..) | Self::Request(_) | Self::Secret(_) | Self::Endpoint(_) => Exit::Usage,
             Self::Client(error) => error.code().map_or(Exit::Other, Exit::of),
@@ -106,6 +111,19 @@ impl Failure {
         }
     }
 
+    /// Why there is no connection over TLS, if that is why.
+    fn tls(&self) -> Option<(&Endpoint, &TlsError)> {
+        let error = match self {
+            Self::Client(error) => error,
+            Self::Audit(failure) => failure.client()?,
+            _ => return None,
+        };
+        match error {
+            ClientError::Call(CallError::Tls { endpoint, source }) => Some((endpoint, source.as_ref())),
+            _ => None,
+        }
+    }
+
     fn refused(&self) -> Option<&Refused> {
         match self {
             Self::Client(ClientError::Call(CallError::Refused(refused)) | ClientError::SessionEnded(refused)) => {
@@ -122,7 +140,13 @@ impl Failure {
     }
 
     fn help(&self) -> Option<String> {
-        if matches!(self, Self::Client(ClientError::SessionEnded(_) | ClientError::LoggedOut)) {
+        if let Some((endpoint, tls)) = self.tls() {
+            return tls_help(endpoint, tls);
+        }
+        if matches!(
+            self,
+            Self::Client(ClientError::SessionEnded(_) | ClientError::LoggedOut | ClientError::DeviceKeyLost)
+        ) {
             return Some("log in again with `sys login`".to_owned());
         }
         if let Self::Audit(failure) = self
@@ -159,6 +183,47 @@ impl Failure {
         };
         Some(help.to_owned()).filter(|help| !help.is_empty())
     }
+}
+
+/// What to do where a server could not show that it is the right one. None of it is a way around the check.
+fn tls_help(server: &Endpoint, error: &TlsError) -> Option<String> {
+    let help = match error {
+        TlsError::UnknownIssuer => {
+            return Some(format!(
+                "if the server has a private authority, ask whoever runs it for its fingerprint and run `sys trust {server} --ca \
+                 sha256:HEX`; if not, somebody else answers in its place: do not go on"
+            ));
+        }
+        TlsError::PinMismatch(_) => {
+            "compare the fingerprint with the one that the server prints at its start; if it is that one, somebody else answers in its \
+             place: do not go on"
+        }
+        TlsError::Expired | TlsError::NotValidYet => {
+            "look at the clock of this computer; if it is right, whoever runs the server has to renew the certificate"
+        }
+        TlsError::WrongName { .. } => "name the server as its certificate does, with --server URL",
+        TlsError::UnknownName => {
+            "look at the name; if it is right, the server may have no certificate for it yet: try again in a minute"
+        }
+        TlsError::Certificate(_) => "whoever runs the server has to replace the certificate",
+        TlsError::OldVersion => {
+            "nothing below TLS 1.3 is spoken here: whoever runs the server has to update it, or what stands before it"
+        }
+        TlsError::NotTls | TlsError::NotHttp2 => "look at the port: something other than a sys server answers there",
+        TlsError::EchUnknown => {
+            return Some(format!(
+                "give the keys with `sys trust {server} --ech-config BASE64`, or show the name: `sys trust {server} --ech preferred`"
+            ));
+        }
+        TlsError::EchRefused => {
+            return Some(format!(
+                "ask whoever runs the server why; to connect although its name is seen, run `sys trust {server} --ech preferred`"
+            ));
+        }
+        TlsError::Handshake(_) | TlsError::Network(_) => "try again",
+        TlsError::Kept(_) => return None,
+    };
+    Some(help.to_owned())
 }
 
 /// What to do about a keychain. A session in one that is gone for good is ended from another, with `sys session revoke`.

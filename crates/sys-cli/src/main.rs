@@ -18,6 +18,7 @@ mod progress;
 mod request;
 mod run;
 mod secret;
+mod server_commands;
 mod session_commands;
 mod streams;
 mod table;

@@ -13,7 +13,7 @@ use crate::{
     output::{self, Format},
     progress,
     secret::{Secrets, Terminal},
-    session_commands, streams,
+    server_commands, session_commands, streams,
 };
 use clap::{ArgMatches, Command};
 use prost_reflect::{DynamicMessage, Value};
@@ -136,6 +136,7 @@ async fn built_in_command(name: &str, matches: &ArgMatches) -> Result<(), Failur
                 "see `sys audit --help`".to_owned(),
             )),
         },
+        "trust" => trust_command(matches).await,
         _ => {
             let sessions = SessionStore::from_environment(|name| env::var_os(name))?;
             let server = server(matches.get_one::<String>("server").cloned(), &sessions)?;
@@ -143,8 +144,25 @@ async fn built_in_command(name: &str, matches: &ArgMatches) -> Result<(), Failur
                 "login" => session_commands::login(matches, &server, sessions, &mut Terminal).await,
                 "setup" => session_commands::setup(matches, &server, sessions, &mut Terminal).await,
                 "logout" => session_commands::logout(&server, sessions).await,
+                "status" => server_commands::status(&server, sessions, format(matches)).await,
                 _ => session_commands::whoami(&server, sessions, format(matches)).await,
             }
+        }
+    }
+}
+
+async fn trust_command(matches: &ArgMatches) -> Result<(), Failure> {
+    let sessions = SessionStore::from_environment(|name| env::var_os(name))?;
+    match matches.subcommand() {
+        Some(("list", matches)) => server_commands::list(sessions, format(matches)),
+        Some((_, matches)) => {
+            let url = matches.get_one::<String>("url").map(String::as_str).unwrap_or_default();
+            server_commands::remove(&url.parse()?, sessions).await
+        }
+        None => {
+            let named = matches.get_one::<String>("url").or_else(|| matches.get_one("server"));
+            let server = server(named.cloned(), &sessions)?;
+            server_commands::trust(matches, &server, sessions).await
         }
     }
 }

@@ -6,12 +6,13 @@ use crate::{
     output::{self, Format},
     plain,
     secret::{self, SecretError, Secrets},
+    server_commands,
 };
 use clap::ArgMatches;
 use serde_json::{Value as Json, json};
 use std::fmt;
 use sys_client::{
-    Client, Endpoint, KeychainError, Place, SessionStore,
+    Client, Endpoint, Fingerprint, KeychainError, Place, SessionStore,
     auth::{Binding, LoginRequest, SetupRequest, WhoAmI},
 };
 use zeroize::Zeroizing;
@@ -24,13 +25,14 @@ pub(crate) async fn login(
     secrets: &mut impl Secrets,
 ) -> Result<(), Failure> {
     built_in::none_in_arguments(matches, &["password"])?;
+    let told = server_commands::told(matches, server)?;
     let password = required("password", secrets.read("password", matches.get_flag("password-stdin"))?)?;
     let request = LoginRequest {
         email: text(matches, "email").unwrap_or_default(),
         password: password.as_str().to_owned(),
         device_name: text(matches, "device-name").unwrap_or_else(built_in::machine_name),
     };
-    let client = Client::connect(server, sessions.clone()).await?;
+    let client = Client::connect_to_log_in(server, sessions.clone(), &told).await?;
     let place = Kept::choose(matches, &sessions).await?;
     client.log_in(&request, &place.place).await?;
     check_heads(&client, &sessions, matches.get_flag("trust-audit-anew")).await?;
@@ -46,6 +48,7 @@ pub(crate) async fn setup(
     secrets: &mut impl Secrets,
 ) -> Result<(), Failure> {
     built_in::none_in_arguments(matches, &["token", "password"])?;
+    let told = server_commands::told(matches, server)?;
     let token = required("token", secret::pasted(secrets, "token", matches.get_flag("token-stdin"))?)?;
     let password = required("password", secret::chosen(secrets, "password", matches.get_flag("password-stdin"))?)?;
     let request = SetupRequest {
@@ -55,7 +58,7 @@ pub(crate) async fn setup(
         display_name: text(matches, "display-name").unwrap_or_default(),
         device_name: text(matches, "device-name").unwrap_or_else(built_in::machine_name),
     };
-    let client = Client::connect(server, sessions.clone()).await?;
+    let client = Client::connect_to_log_in(server, sessions.clone(), &told).await?;
     let place = Kept::choose(matches, &sessions).await?;
     client.set_up(&request, &place.place).await?;
     check_heads(&client, &sessions, false).await?;
@@ -118,9 +121,9 @@ pub(crate) async fn logout(server: &Endpoint, sessions: SessionStore) -> Result<
 pub(crate) async fn whoami(server: &Endpoint, sessions: SessionStore, format: Format) -> Result<(), Failure> {
     let client = Client::connect(server, sessions.clone()).await?;
     let who = client.who_am_i().await?;
-    let place = sessions.place()?;
-    let place = place.as_ref();
-    Ok(output::value(&for_people(&who, server, place), &for_programs(&who, server, place), format)?)
+    let at =
+        At { server, place: sessions.place()?, device: client.session().await?.and_then(|session| session.device) };
+    Ok(output::value(&for_people(&who, &at), &for_programs(&who, &at), format)?)
 }
 
 fn text(matches: &ArgMatches, name: &str) -> Option<String> {
@@ -131,16 +134,24 @@ fn required(name: &'static str, secret: Option<Zeroizing<String>>) -> Result<Zer
     secret.ok_or(SecretError::NoTerminal { name })
 }
 
-fn for_people(who: &WhoAmI, server: &Endpoint, place: Option<&Place>) -> String {
+/// Where somebody is logged in, and what with.
+struct At<'a> {
+    server: &'a Endpoint,
+    place: Option<Place>,
+    device: Option<Fingerprint>,
+}
+
+fn for_people(who: &WhoAmI, at: &At<'_>) -> String {
     let verified = if who.verified { "" } else { " (not verified)" };
     let name = plain::line(&format!("{} <{}>{verified}", who.display_name, who.email));
     let mut lines = vec![
         name.trim().to_owned(),
         format!("account  {}", plain::line(&who.account_id)),
         format!("session  {}", plain::line(&who.session_id)),
-        format!("server   {server}"),
+        format!("server   {}", at.server),
     ];
-    lines.extend(place.map(|place| format!("kept in  {place}")));
+    lines.extend(at.place.as_ref().map(|place| format!("kept in  {place}")));
+    lines.extend(at.device.map(|device| format!("bound to {device}")));
     lines.extend(who.bindings.iter().map(|binding| format!("role     {}", plain::line(&role(binding)))));
     if who.bindings.is_empty() {
         lines.push("role     none".to_owned());
@@ -156,7 +167,7 @@ fn role(binding: &Binding) -> String {
     }
 }
 
-fn for_programs(who: &WhoAmI, server: &Endpoint, place: Option<&Place>) -> Json {
+fn for_programs(who: &WhoAmI, at: &At<'_>) -> Json {
     let bindings = who
         .bindings
         .iter()
@@ -167,8 +178,9 @@ fn for_programs(who: &WhoAmI, server: &Endpoint, place: Option<&Place>) -> Json 
         "display_name": who.display_name,
         "verified": who.verified,
         "session_id": who.session_id,
-        "server": server.as_str(),
-        "session_kept_in": place.map(Place::name),
+        "server": at.server.as_str(),
+        "session_kept_in": at.place.as_ref().map(Place::name),
+        "device_key": at.device.map(|device| device.to_string()),
         "bindings": bindings.collect::<Vec<_>>(),
     })
 }

@@ -1,7 +1,7 @@
 //! Answers as tables for people.
 //!
 //! A list is a row for each record, with its id first and whole, then what tells people most, cut to the width of the
-//! terminal. A single record is a line for each field.
+//! terminal. A single record is a line for each field, and below them a table for each list of messages in it.
 
 use crate::{output, plain};
 use prost_reflect::{DynamicMessage, FieldDescriptor, Kind, MapKey, MessageDescriptor, ReflectMessage, Value};
@@ -29,7 +29,7 @@ pub(crate) fn of(message: &DynamicMessage, width: Option<usize>) -> String {
             let rows = list(&columns(&item), &rows, width);
             [rows].into_iter().chain(count).collect::<Vec<_>>().join("\n")
         }
-        None => record(message),
+        None => record(message, width),
     }
 }
 
@@ -46,15 +46,7 @@ fn list_of(message: &MessageDescriptor) -> Option<(FieldDescriptor, MessageDescr
 
 /// The columns of a list: `id`, then what is no id, then the ids of others, which say least to people.
 fn columns(item: &MessageDescriptor) -> Vec<FieldDescriptor> {
-    let shown = |field: &FieldDescriptor| {
-        let message =
-            matches!(field.kind(), Kind::Message(message) if !message.full_name().starts_with("google.protobuf."));
-        !field.is_list()
-            && !field.is_map()
-            && !message
-            && !matches!(field.kind(), Kind::Bytes)
-            && field.name() != "etag"
-    };
+    let shown = |field: &FieldDescriptor| !field.is_list() && !field.is_map() && !is_message(field) && is_told(field);
     let mut columns: Vec<FieldDescriptor> = item.fields().filter(shown).collect();
     columns.sort_by_key(|field| match field.name() {
         "id" => 0,
@@ -62,6 +54,16 @@ fn columns(item: &MessageDescriptor) -> Vec<FieldDescriptor> {
         _ => 1,
     });
     columns
+}
+
+/// Whether a field holds messages with fields of their own.
+fn is_message(field: &FieldDescriptor) -> bool {
+    matches!(field.kind(), Kind::Message(message) if !message.full_name().starts_with("google.protobuf."))
+}
+
+/// Whether a field's value tells people anything.
+fn is_told(field: &FieldDescriptor) -> bool {
+    !matches!(field.kind(), Kind::Bytes) && field.name() != "etag"
 }
 
 fn list(columns: &[FieldDescriptor], rows: &[&DynamicMessage], width: Option<usize>) -> String {
@@ -129,16 +131,33 @@ fn padded(cell: &str, width: usize) -> String {
     text + &" ".repeat(space)
 }
 
-fn record(message: &DynamicMessage) -> String {
+fn record(message: &DynamicMessage, width: Option<usize>) -> String {
+    let is_table = |field: &FieldDescriptor| field.is_list() && is_message(field);
     let fields: Vec<(String, String)> = message
         .descriptor()
         .fields()
-        .filter(|field| message.has_field(field) || !field.supports_presence())
+        .filter(|field| !is_table(field) && (message.has_field(field) || !field.supports_presence()))
         .map(|field| (title(&field), cell(&message.get_field(&field), &field)))
         .collect();
-    let width = fields.iter().map(|(title, _)| title.width()).max().unwrap_or_default();
-    let lines = fields.iter().map(|(title, cell)| format!("{}  {cell}", padded(title, width)).trim_end().to_owned());
-    lines.collect::<Vec<_>>().join("\n")
+    let widest = fields.iter().map(|(title, _)| title.width()).max().unwrap_or_default();
+    let lines = fields.iter().map(|(title, cell)| format!("{}  {cell}", padded(title, widest)).trim_end().to_owned());
+    let descriptor = message.descriptor();
+    let tables = descriptor.fields().filter(is_table).filter_map(|field| table_in(message, &field, width));
+    let lines = lines.collect::<Vec<_>>().join("\n");
+    [lines].into_iter().filter(|lines| !lines.is_empty()).chain(tables).collect::<Vec<_>>().join("\n\n")
+}
+
+/// A list of messages in a record, under its name; nothing of an empty one.
+fn table_in(message: &DynamicMessage, field: &FieldDescriptor, width: Option<usize>) -> Option<String> {
+    let Kind::Message(item) = field.kind() else { return None };
+    let rows = message.get_field(field);
+    let rows: Vec<&DynamicMessage> = rows.as_list()?.iter().filter_map(Value::as_message).collect();
+    // Here nobody looks for one among many: all of it is told. What is too wide for a row is a record of its own.
+    let told = item.fields().filter(|field| !field.is_map() && !is_message(field) && is_told(field));
+    let table = list(&told.collect::<Vec<_>>(), &rows, None);
+    let fits = width.is_none_or(|width| table.lines().all(|line| line.width() <= width));
+    let records = || rows.iter().map(|row| record(row, width)).collect::<Vec<_>>().join("\n\n");
+    (!rows.is_empty()).then(|| format!("{}\n{}", title(field), if fits { table } else { records() }))
 }
 
 /// A message of a stream on one line: what is set in it, of at most `width` columns.

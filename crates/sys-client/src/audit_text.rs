@@ -9,7 +9,7 @@ use data_encoding::{BASE64, HEXLOWER};
 use prost::Message;
 use prost_types::Timestamp;
 use serde_json::{Value as Json, json};
-use sys_audit::{Hash, Leaf, SignedHead, head::Head};
+use sys_audit::{Connection, DeviceKey, Hash, Leaf, SignedHead, head::Head};
 
 /// What ids of records begin with of which the kind is not known.
 const RECORD_PREFIX: &str = "record";
@@ -51,6 +51,7 @@ pub fn of_entry(raw: &RawLeaf) -> Json {
         "leaf": raw.leaf.as_deref().map(|leaf| BASE64.encode(leaf)),
     });
     if let (Some(leaf), Some(entry)) = (leaf, entry.as_object_mut()) {
+        let device_key = leaf.device_key();
         entry.insert("time".to_owned(), Timestamp { seconds: leaf.unix_s, nanos: leaf.nanos }.to_string().into());
         entry.insert("record_ids".to_owned(), leaf.record_ids().map(|id| id.text(RECORD_PREFIX)).collect());
         entry.insert("account_id".to_owned(), leaf.account_id.into());
@@ -64,8 +65,25 @@ pub fn of_entry(raw: &RawLeaf) -> Json {
         if leaf.imported > 0 {
             entry.insert("imported".to_owned(), leaf.imported.into());
         }
+        match device_key {
+            DeviceKey::None => {}
+            DeviceKey::Shown => drop(entry.insert("device_key".to_owned(), "SHOWN".into())),
+            DeviceKey::NotShown => drop(entry.insert("device_key".to_owned(), "NOT_SHOWN".into())),
+        }
+        if let Some(connection) = leaf.connection {
+            entry.insert("connection".to_owned(), of_connection(&connection));
+        }
     }
     entry
+}
+
+fn of_connection(connection: &Connection) -> Json {
+    json!({
+        "tls_version": connection.version_name(),
+        "tls_group": connection.group_name(),
+        "ech_accepted": connection.ech_accepted,
+        "certificate": connection.certificate_name(),
+    })
 }
 
 /// Reads an entry back, if its line says what its bytes do.
@@ -101,6 +119,21 @@ mod tests {
         assert_eq!(to_entry(&line), Some(entry()));
         let erased = RawLeaf { leaf: None, ..entry() };
         assert_eq!(to_entry(&of_entry(&erased)), Some(erased));
+    }
+
+    #[test]
+    fn an_entry_says_how_its_call_came_and_an_older_one_says_nothing_of_it() {
+        let connection = Connection { version: 0x0304, group: 0x11ec, ech_accepted: true, certificate: vec![0xab; 8] };
+        let leaf = Leaf { connection: Some(connection), device_key: DeviceKey::NotShown.into(), ..Leaf::default() };
+        let leaf = leaf.encode_to_vec();
+        let raw = RawLeaf { number: 3, hash: leaf_hash(&leaf), leaf: Some(leaf) };
+        let line = of_entry(&raw);
+        assert_eq!(line["device_key"], "NOT_SHOWN");
+        assert_eq!(line["connection"]["tls_group"], "X25519MLKEM768");
+        assert_eq!(line["connection"]["certificate"], "abababababababab");
+        assert_eq!(to_entry(&line), Some(raw));
+        let older = of_entry(&entry());
+        assert_eq!((older.get("device_key"), older.get("connection")), (None, None));
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //! A client of a server must be able to log in before it has any descriptor, so these stand in code. Those that hold a
 //! secret have no `Debug` form of their fields.
 
-use crate::{Endpoint, Session, Token};
+use crate::{Endpoint, Fingerprint, Session, Token};
 use prost::Message;
 use std::fmt;
 
@@ -96,8 +96,8 @@ pub struct TokenPair {
 }
 
 impl TokenPair {
-    /// The session that these tokens are of.
-    pub fn into_session(self, server: &Endpoint) -> Session {
+    /// The session that these tokens are of, bound to this device key.
+    pub fn into_session(self, server: &Endpoint, device: Option<Fingerprint>) -> Session {
         Session {
             server: server.clone(),
             account_id: self.account_id,
@@ -106,6 +106,7 @@ impl TokenPair {
             // Without a time the token counts as expired: it is refreshed before its first use, which is always right.
             access_expires_unix_s: self.access_expires_at.map_or(0, |at| at.seconds),
             refresh_token: Token::new(self.refresh_token),
+            device,
         }
     }
 }
@@ -169,7 +170,7 @@ mod tests {
         let login = LoginRequest { email: "a@example.org".into(), password: secret.into(), device_name: String::new() };
         let pair = TokenPair { access_token: secret.into(), refresh_token: secret.into(), ..TokenPair::default() };
         let endpoint: Endpoint = "http://localhost".parse().expect("an endpoint");
-        let shown = format!("{login:?} {pair:?} {:?}", pair.clone().into_session(&endpoint));
+        let shown = format!("{login:?} {pair:?} {:?}", pair.clone().into_session(&endpoint, None));
         assert!(!shown.contains(secret), "{shown}");
     }
 }

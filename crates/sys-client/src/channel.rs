@@ -2,13 +2,16 @@
 //!
 //! Bytes in and bytes out: messages are encoded from their descriptors, so no generated code stands here.
 
-use crate::{CallError, Endpoint, Token};
+use crate::{
+    CallError, Endpoint, Protection, TlsError, Token,
+    tls::{Connector, Shared},
+};
 use bytes::{Buf, BufMut, Bytes};
 use futures_util::Stream;
 use http::{Response, uri::PathAndQuery};
 use http_body::Body as _;
 use prost_reflect::{DynamicMessage, MethodDescriptor, prost::Message};
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 use tokio::time::timeout;
 use tonic::{
     Request, Status, Streaming,
@@ -34,23 +37,46 @@ pub const MAX_ANSWER_BYTES: usize = 16 * 1_024 * 1_024;
 pub struct Channel {
     endpoint: Endpoint,
     transport: transport::Channel,
+    /// What connections over TLS have in common; nothing on loopback in the clear.
+    tls: Option<Arc<Shared>>,
 }
 
 impl Channel {
-    /// Connects.
-    pub async fn connect(endpoint: &Endpoint) -> Result<Self, CallError> {
-        let unreachable =
-            |error: transport::Error| CallError::Unreachable { endpoint: endpoint.clone(), source: error.into() };
-        let transport = transport::Endpoint::from_shared(endpoint.as_str().to_owned())
-            .and_then(|endpoint| endpoint.user_agent(concat!("sys/", env!("CARGO_PKG_VERSION"))))
-            .map_err(unreachable)?
+    /// Connects. Over TLS the handshake is over, and the server verified, when this comes back.
+    pub(crate) async fn connect(endpoint: &Endpoint, tls: Option<Shared>) -> Result<Self, CallError> {
+        let tls = tls.map(Arc::new);
+        // No way leads here; but if one did, it would go on in the clear.
+        if tls.is_none() && endpoint.server_name().is_some() {
+            return Err(CallError::of_tls(endpoint, TlsError::NotTls));
+        }
+        let transport = Self::transport(endpoint, tls.as_ref()).await;
+        let transport = transport.map_err(|error| match TlsError::at_the_root_of(&error) {
+            Some(tls) => CallError::of_tls(endpoint, tls.clone()),
+            None => CallError::Unreachable { endpoint: endpoint.clone(), source: error.into() },
+        })?;
+        Ok(Self { endpoint: endpoint.clone(), transport, tls })
+    }
+
+    async fn transport(endpoint: &Endpoint, tls: Option<&Arc<Shared>>) -> Result<transport::Channel, transport::Error> {
+        let to = transport::Endpoint::from_shared(endpoint.as_str().to_owned())?
+            .user_agent(concat!("sys/", env!("CARGO_PKG_VERSION")))?
             .connect_timeout(CONNECT_TIMEOUT)
             .http2_keep_alive_interval(KEEP_ALIVE)
-            .keep_alive_timeout(CONNECT_TIMEOUT)
-            .connect()
-            .await
-            .map_err(unreachable)?;
-        Ok(Self { endpoint: endpoint.clone(), transport })
+            .keep_alive_timeout(CONNECT_TIMEOUT);
+        match tls {
+            Some(tls) => to.connect_with_connector(Connector(Arc::clone(tls))).await,
+            None => to.connect().await,
+        }
+    }
+
+    /// How the newest connection is protected; nothing on loopback in the clear.
+    pub fn protection(&self) -> Option<Protection> {
+        self.tls.as_ref()?.protection()
+    }
+
+    /// Sends a request that is no call.
+    pub(crate) async fn http(&self, request: http::Request<Body>) -> Result<Response<Body>, transport::Error> {
+        self.transport.clone().oneshot(request).await
     }
 
     /// The server at the other end.

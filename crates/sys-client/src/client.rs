@@ -4,9 +4,11 @@
 //! lock of the session, after a second look at it: another program may have done it meanwhile.
 
 use crate::{
-    CallError, Channel, Endpoint, Place, Refused, Session, SessionError, SessionStore, Token,
+    CallError, Channel, DeviceKey, DeviceKeyError, Endpoint, KnownServers, Place, Protection, Refused, Session,
+    SessionError, SessionStore, Token, Told,
     auth::{self, LoginRequest, RefreshRequest, SetupRequest, StepUpRequest, TokenPair, WhoAmI},
-    descriptors,
+    descriptors, ech,
+    tls::Shared,
 };
 use bytes::Bytes;
 use prost::Message;
@@ -22,12 +24,64 @@ const STEP_UP_REQUIRED: &str = "STEP_UP_REQUIRED";
 pub struct Client {
     channel: Channel,
     sessions: SessionStore,
+    /// The device key that the connection shows where the server asks for one.
+    device: Option<DeviceKey>,
 }
 
 impl Client {
-    /// Connects. The session of `sessions` is used where it is one on this server.
-    pub async fn connect(endpoint: &Endpoint, sessions: SessionStore) -> Result<Self, CallError> {
-        Ok(Self { channel: Channel::connect(endpoint).await?, sessions })
+    /// Connects. The session of `sessions` is used where it is one on this server, with the key that it is bound to.
+    pub async fn connect(endpoint: &Endpoint, sessions: SessionStore) -> Result<Self, ClientError> {
+        let is_here = endpoint.server_name().is_some() && sessions.server()?.as_ref() == Some(endpoint);
+        let session = if is_here { sessions.load().await? } else { None };
+        let device = match &session {
+            Some(session) => sessions.device_key(session).await?,
+            None => None,
+        };
+        Self::connect_with(endpoint, sessions, &Told::default(), device).await
+    }
+
+    /// Connects to log in: over TLS with a new device key, to which the session will be bound.
+    pub async fn connect_to_log_in(
+        endpoint: &Endpoint,
+        sessions: SessionStore,
+        told: &Told,
+    ) -> Result<Self, ClientError> {
+        let device = endpoint.server_name().map(|_| DeviceKey::generate()).transpose()?;
+        Self::connect_with(endpoint, sessions, told, device).await
+    }
+
+    /// Connects in nobody's name.
+    pub async fn connect_to_trust(
+        endpoint: &Endpoint,
+        sessions: SessionStore,
+        told: &Told,
+    ) -> Result<Self, ClientError> {
+        Self::connect_with(endpoint, sessions, told, None).await
+    }
+
+    async fn connect_with(
+        endpoint: &Endpoint,
+        sessions: SessionStore,
+        told: &Told,
+        device: Option<DeviceKey>,
+    ) -> Result<Self, ClientError> {
+        let servers = KnownServers::new(sessions.clone());
+        let mut known = servers.of(endpoint)?;
+        told.say(&mut known);
+        let tls = Shared::new(known, servers.clone(), told.authority, device.as_ref());
+        let tls = tls.map_err(|error| CallError::of_tls(endpoint, error))?;
+        let channel = Channel::connect(endpoint, tls).await?;
+        if endpoint.server_name().is_some() {
+            // Only what has led to the right server is kept.
+            servers.change(endpoint, |known| told.say(known)).await?;
+            ech::learn(&channel, &servers, now_unix_s()).await?;
+        }
+        Ok(Self { channel, sessions, device })
+    }
+
+    /// How the connection is protected; nothing on loopback in the clear.
+    pub fn protection(&self) -> Option<Protection> {
+        self.channel.protection()
     }
 
     /// The server.
@@ -89,11 +143,12 @@ impl Client {
         self.keep(pair, place).await
     }
 
-    /// Ends the session on the server, then forgets it. One that the server does not know any more is forgotten, too; where
-    /// the server cannot be asked it is kept, so that a session is never left alive unnoticed.
+    /// Ends the session on the server, then forgets it. One that the server does not know any more is forgotten, too, and so is one
+    /// whose device key is lost, which nobody can use any more; where the server cannot be asked it is kept, so that a session is
+    /// never left alive unnoticed.
     pub async fn log_out(&self) -> Result<(), ClientError> {
         match self.call_bytes(auth::LOGOUT, Bytes::new()).await {
-            Ok(_) | Err(ClientError::SessionEnded(_)) => {}
+            Ok(_) | Err(ClientError::SessionEnded(_) | ClientError::DeviceKeyLost) => {}
             Err(ClientError::Call(CallError::Refused(refused))) if refused.code == Code::Unauthenticated => {}
             Err(error) => return Err(error),
         }
@@ -122,6 +177,7 @@ impl Client {
     /// The token of the session, refreshed if it is about to end; none where nobody is logged in.
     pub(crate) async fn fresh_token(&self) -> Result<Option<Token>, ClientError> {
         let Some(session) = self.session().await? else { return Ok(None) };
+        self.shows_the_key_of(&session)?;
         if session.is_stale(now_unix_s()) {
             return self.refresh(&session.access_token).await.map(Some);
         }
@@ -133,22 +189,36 @@ impl Client {
     }
 
     async fn keep(&self, pair: TokenPair, place: &Place) -> Result<Session, ClientError> {
-        let session = pair.into_session(self.channel.endpoint());
-        self.sessions.lock().await?.save_in(place, &session).await?;
+        // A server that asks for no device key binds to none.
+        let bound_to = self.protection().and_then(|protection| protection.device);
+        let session = pair.into_session(self.channel.endpoint(), bound_to);
+        let key = self.device.as_ref().filter(|_| bound_to.is_some());
+        self.sessions.lock().await?.save_in(place, &session, key).await?;
         Ok(session)
+    }
+
+    /// Tokens are worth nothing on a connection without the key that they are bound to, so they do not go there.
+    fn shows_the_key_of(&self, session: &Session) -> Result<(), ClientError> {
+        match session.device {
+            Some(device) if self.device.as_ref().map(DeviceKey::fingerprint) != Some(device) => {
+                Err(ClientError::DeviceKeyLost)
+            }
+            _ => Ok(()),
+        }
     }
 
     /// A token in place of `used`, which the server refused or which is about to end.
     pub(crate) async fn refresh(&self, used: &Token) -> Result<Token, ClientError> {
         let lock = self.sessions.lock().await?;
         let Some(session) = self.of_this_server(lock.load().await?) else { return Err(ClientError::LoggedOut) };
+        self.shows_the_key_of(&session)?;
         if session.access_token != *used && !session.is_stale(now_unix_s()) {
             return Ok(session.access_token);
         }
         let request = RefreshRequest { refresh_token: session.refresh_token.expose().to_owned() };
         match self.channel.call_typed::<TokenPair>(auth::REFRESH, &request, None).await {
             Ok(pair) => {
-                let session = pair.into_session(self.channel.endpoint());
+                let session = pair.into_session(self.channel.endpoint(), session.device);
                 lock.save(&session).await?;
                 Ok(session.access_token)
             }
@@ -181,6 +251,12 @@ pub enum ClientError {
     /// Another program logged out meanwhile.
     #[error("you were logged out by another program")]
     LoggedOut,
+    /// The key is gone that the session is bound to, or another program has logged in with another.
+    #[error("the device key that your session is bound to is not here any more")]
+    DeviceKeyLost,
+    /// There is no device key.
+    #[error(transparent)]
+    DeviceKey(#[from] DeviceKeyError),
 }
 
 impl ClientError {
@@ -193,8 +269,8 @@ impl ClientError {
     pub fn code(&self) -> Option<Code> {
         match self {
             Self::Call(error) => Some(error.code()),
-            Self::Session(_) => None,
-            Self::SessionEnded(_) | Self::LoggedOut => Some(Code::Unauthenticated),
+            Self::Session(_) | Self::DeviceKey(_) => None,
+            Self::SessionEnded(_) | Self::LoggedOut | Self::DeviceKeyLost => Some(Code::Unauthenticated),
         }
     }
 }

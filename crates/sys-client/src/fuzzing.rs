@@ -1,7 +1,12 @@
 //! Doors for the fuzz targets (`crates/sys-fuzz`) to what is private here.
 
-use crate::{Endpoint, Session, descriptors, heads, session_store};
+use crate::{
+    Endpoint, Session, descriptors,
+    ech::{self, Answer},
+    heads, servers, session_store,
+};
 use bytes::Bytes;
+use hickory_proto::rr::Name;
 use prost_reflect::DescriptorPool;
 
 /// A session, from the text of its file.
@@ -27,4 +32,18 @@ pub fn pointer(text: &str) -> Option<Endpoint> {
 /// Kept heads of audit logs, read and written anew.
 pub fn kept_heads(text: &str) -> Option<String> {
     heads::rewritten(text)
+}
+
+/// What is kept of servers, read and written anew.
+pub fn kept_servers(text: &str) -> Option<String> {
+    servers::to_text(&servers::from_text(text)?)
+}
+
+/// The ECH keys in a server's answer about its own name, in base64, where it is one; none where it tells none.
+pub fn told_keys(answer: &[u8], name: &str) -> Option<Option<String>> {
+    match ech::answered(answer, &Name::from_ascii(name).ok()?) {
+        Answer::Keys(list) => Some(Some(list.to_string())),
+        Answer::NoKeys => Some(None),
+        Answer::Nothing => None,
+    }
 }

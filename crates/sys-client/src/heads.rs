@@ -8,7 +8,7 @@ use crate::{
     Client, Endpoint, SessionError, SessionStore,
     audit::{AuditError, Log},
     audit_text,
-    session_store::replace,
+    own_file::replace,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;

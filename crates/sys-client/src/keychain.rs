@@ -16,9 +16,7 @@ use zeroize::Zeroizing;
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 /// Wait for its user to unlock it: time to find a password and to type it.
 const PROMPT_TIMEOUT: Duration = Duration::from_secs(120);
-/// How the entry is called where its user sees it. It names no server and no person: labels lie in the clear.
-const LABEL: &str = "sys: session";
-/// What kind of bytes a session is.
+/// What kind of bytes secrets are.
 const CONTENT_TYPE: &str = "application/json";
 /// The errors with which a bus says that nobody has the name that is called.
 const NOBODY: [&str; 3] = [
@@ -77,8 +75,9 @@ impl Keychain {
         answered(item.get_secret()).await.map(|secret| Some(Zeroizing::new(secret)))
     }
 
-    /// Keeps a secret under a name, in place of what is there. Whoever reads at the same time sees the old or the new one.
-    pub(crate) async fn write(&self, name: &str, secret: &[u8]) -> Result<(), KeychainError> {
+    /// Keeps a secret under a name, in place of what is there. Whoever reads at the same time sees the old or the new one. The label
+    /// is what its user sees; it lies in the clear.
+    pub(crate) async fn write(&self, name: &str, label: &str, secret: &[u8]) -> Result<(), KeychainError> {
         let service = self.connect().await?;
         // One entry is changed and not made anew: while one is replaced by another, a reader could find none.
         if let Some(item) = self.items(&service, name).await?.into_iter().next() {
@@ -86,7 +85,7 @@ impl Keychain {
             return answered(item.set_secret(secret, CONTENT_TYPE)).await;
         }
         let collection = self.collection(&service).await?;
-        let made = collection.create_item(LABEL, attributes(name), secret, true, CONTENT_TYPE);
+        let made = collection.create_item(label, attributes(name), secret, true, CONTENT_TYPE);
         answered(made).await.map(drop)
     }
 

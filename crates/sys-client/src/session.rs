@@ -1,7 +1,7 @@
 //! A login that lasts: who is logged in where, with which tokens. Where it is kept is decided in
 //! [`session_store`](crate::session_store).
 
-use crate::Endpoint;
+use crate::{Endpoint, Fingerprint};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use zeroize::Zeroizing;
@@ -48,6 +48,8 @@ pub struct Session {
     pub access_expires_unix_s: i64,
     /// Good for one refresh.
     pub refresh_token: Token,
+    /// The device key whose certificate the tokens are bound to, if they are.
+    pub device: Option<Fingerprint>,
 }
 
 impl Session {
@@ -67,6 +69,7 @@ impl Session {
             access_token: Token(stored.access_token),
             access_expires_unix_s: stored.access_expires_unix_s,
             refresh_token: Token(stored.refresh_token),
+            device: stored.device.map(|device| device.parse()).transpose().ok()?,
         })
     }
 
@@ -80,6 +83,7 @@ impl Session {
             access_token: self.access_token.0.clone(),
             access_expires_unix_s: self.access_expires_unix_s,
             refresh_token: self.refresh_token.0.clone(),
+            device: self.device.map(|device| device.to_string()),
         };
         serde_json::to_string_pretty(&stored).ok().map(Zeroizing::new)
     }
@@ -95,6 +99,8 @@ struct Stored {
     access_token: Zeroizing<String>,
     access_expires_unix_s: i64,
     refresh_token: Zeroizing<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    device: Option<String>,
 }
 
 #[cfg(test)]
@@ -110,6 +116,7 @@ mod tests {
             access_token: Token::new("access"),
             access_expires_unix_s: 1_000,
             refresh_token: Token::new("refresh"),
+            device: None,
         };
         assert!(!session.is_stale(1_000 - REFRESH_BEFORE_END_S));
         assert!(session.is_stale(1_000 - REFRESH_BEFORE_END_S + 1));

@@ -3,32 +3,26 @@
 //! The directory holds `session.json`, which is either the session itself or says that it is in the keychain; then no token is
 //! in it. The file is replaced as a whole (a new one is written and renamed over it). Whoever changes the session, wherever it is,
 //! holds the lock beside it, so that two programs that refresh at once do not trade the same refresh token: the server
-//! would take the second for a thief and end the session.
+//! would take the second for a thief and end the session. The key that the session is bound to lies in the same place, but apart: a
+//! copy of `session.json` alone is worth nothing.
 
 use crate::{
-    Endpoint, Session,
+    DeviceKey, Endpoint, Session,
     keychain::{Keychain, KeychainError},
+    own_file,
 };
-use rustix::process::geteuid;
 use serde::{Deserialize, Serialize};
 use std::{
     ffi::OsString,
     fmt,
-    fs::{self, DirBuilder, File, OpenOptions, TryLockError},
-    io::{self, Read, Write},
-    os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt},
-    path::{Path, PathBuf},
-    time::Duration,
+    fs::{self, File},
+    io,
+    path::PathBuf,
 };
-use tokio::time::{Instant, sleep};
 use zeroize::Zeroizing;
 
 /// The variable that names the directory of the session file, before all others.
 pub const CONFIG_DIR_VARIABLE: &str = "SYS_CONFIG_DIR";
-/// Wait for another program's refresh. Above [`crate::channel::CONNECT_TIMEOUT`], which it may spend.
-const LOCK_TIMEOUT: Duration = Duration::from_secs(15);
-/// Between two looks at the lock.
-const LOCK_PAUSE: Duration = Duration::from_millis(20);
 /// A session is under 4 KiB; a file beyond this is something else.
 const MAX_FILE_BYTES: u64 = 64 * 1_024;
 /// The format of a file that says that the session is in the keychain. A program that knows whole sessions alone
@@ -38,6 +32,13 @@ const POINTER_FORMAT: u32 = 2;
 const FILE: &str = "session.json";
 /// What is being written in its place.
 const NEW_FILE: &str = "session.json.new";
+/// The file of the key that the session is bound to.
+const DEVICE_FILE: &str = "device-key.json";
+/// What is being written in its place.
+const NEW_DEVICE_FILE: &str = "device-key.json.new";
+/// How the entries of the keychain are called where their user sees them. They name no server and no person.
+const LABEL: &str = "sys: session";
+const DEVICE_LABEL: &str = "sys: device key";
 
 /// Where a session is kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -183,30 +184,36 @@ impl SessionStore {
         session.map(Some).ok_or_else(|| KeychainError::Lost.into())
     }
 
+    /// The key that a session is bound to; none where it is bound to none, or where its key is not here any more.
+    pub async fn device_key(&self, session: &Session) -> Result<Option<DeviceKey>, SessionError> {
+        let Some(bound_to) = session.device else { return Ok(None) };
+        let text = match self.place()? {
+            None => None,
+            Some(Place::File(_)) => own_file::read(&self.file(DEVICE_FILE), MAX_FILE_BYTES)?,
+            Some(Place::Keychain) => {
+                let secret = self.keychain()?.read(&self.device_name()?).await?;
+                secret.and_then(|secret| std::str::from_utf8(&secret).ok().map(|text| Zeroizing::new(text.to_owned())))
+            }
+        };
+        // One of another login is of another certificate.
+        Ok(text.and_then(|text| DeviceKey::from_text(&text)).filter(|key| key.fingerprint() == bound_to))
+    }
+
     /// Waits for the right to change the session.
     pub async fn lock(&self) -> Result<SessionLock<'_>, SessionError> {
-        let path = self.file("session.lock");
-        let failed = |source| SessionError::File { path: path.clone(), source };
-        DirBuilder::new().recursive(true).mode(0o700).create(&self.directory).map_err(failed)?;
-        let file =
-            OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(&path).map_err(failed)?;
-        let end = Instant::now() + LOCK_TIMEOUT;
-        loop {
-            match file.try_lock() {
-                Ok(()) => {
-                    self.sweep()?;
-                    return Ok(SessionLock { store: self, _held: file });
-                }
-                Err(TryLockError::WouldBlock) if Instant::now() < end => sleep(LOCK_PAUSE).await,
-                Err(TryLockError::WouldBlock) => return Err(SessionError::Busy { path }),
-                Err(TryLockError::Error(source)) => return Err(failed(source)),
-            }
-        }
+        let held = own_file::lock(&self.file("session.lock")).await?;
+        self.sweep()?;
+        Ok(SessionLock { store: self, _held: held })
     }
 
     /// Removes what was being written by a program that was killed: it holds tokens, too. Whoever has the lock is the only writer.
     fn sweep(&self) -> Result<(), SessionError> {
-        let path = self.file(NEW_FILE);
+        self.remove_file(NEW_FILE)?;
+        self.remove_file(NEW_DEVICE_FILE)
+    }
+
+    fn remove_file(&self, name: &str) -> Result<(), SessionError> {
+        let path = self.file(name);
         match fs::remove_file(&path) {
             Err(source) if source.kind() != io::ErrorKind::NotFound => Err(SessionError::File { path, source }),
             _ => Ok(()),
@@ -220,20 +227,7 @@ impl SessionStore {
     /// What the file says.
     fn kept(&self) -> Result<Option<Kept>, SessionError> {
         let path = self.file(FILE);
-        let file = match File::open(&path) {
-            Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(source) => return Err(SessionError::File { path, source }),
-        };
-        let mut text = Zeroizing::new(String::new());
-        // Another user's file would send tokens and passwords where he wants them.
-        let is_own = |metadata: &fs::Metadata| metadata.uid() == geteuid().as_raw();
-        let mode = file.metadata().map(|metadata| (metadata.permissions().mode(), is_own(&metadata)));
-        let read = mode.and_then(|mode| file.take(MAX_FILE_BYTES).read_to_string(&mut text).map(|_| mode));
-        let (mode, is_own) = read.map_err(|source| SessionError::File { path: path.clone(), source })?;
-        if mode & 0o077 != 0 || !is_own {
-            return Err(SessionError::Exposed { path });
-        }
+        let Some(text) = own_file::read(&path, MAX_FILE_BYTES)? else { return Ok(None) };
         let kept = Session::from_text(&text).map(Kept::Here).or_else(|| Kept::pointer(&text));
         kept.map(Some).ok_or(SessionError::Malformed { path })
     }
@@ -250,9 +244,14 @@ impl SessionStore {
         name.map_err(|_| SessionError::File { path: path.clone(), source: io::ErrorKind::InvalidFilename.into() })
     }
 
-    fn write(&self, text: &[u8]) -> Result<(), SessionError> {
-        let path = self.file(FILE);
-        replace(&path, &self.file(NEW_FILE), text).map_err(|source| SessionError::File { path, source })
+    /// How the key of its device is called there.
+    fn device_name(&self) -> Result<String, SessionError> {
+        Ok(self.name()? + "#device-key")
+    }
+
+    fn write(&self, name: &str, new: &str, text: &[u8]) -> Result<(), SessionError> {
+        let path = self.file(name);
+        own_file::replace(&path, &self.file(new), text).map_err(|source| SessionError::File { path, source })
     }
 }
 
@@ -294,22 +293,47 @@ impl SessionLock<'_> {
         self.put(&place, session).await
     }
 
-    /// Keeps the session of a new login at this place and nowhere else, whatever was kept before.
-    pub async fn save_in(&self, place: &Place, session: &Session) -> Result<(), SessionError> {
+    /// Keeps the session of a new login, with the key that it is bound to, at this place and nowhere else, whatever was kept before.
+    pub async fn save_in(&self, place: &Place, session: &Session, key: Option<&DeviceKey>) -> Result<(), SessionError> {
+        // The key first: a session is never there without it. Where it is the last thing done, the session of before is lost.
+        if let Some(key) = key {
+            self.put_key(place, key).await?;
+        }
         self.put(place, session).await?;
-        if let (Place::File(_), Some(keychain)) = (place, &self.store.keychain) {
+        let is_in_keychain = *place == Place::Keychain;
+        if key.is_none() || is_in_keychain {
+            self.store.remove_file(DEVICE_FILE)?;
+        }
+        if let Some(keychain) = self.store.keychain.clone().map(Keychain::without_prompts) {
             // Whoever chose the file may have done so because the keychain is locked or broken: what is in it then stays
             // until a logout finds it open.
-            let _ = keychain.clone().without_prompts().remove(&self.store.name()?).await;
+            if !is_in_keychain {
+                let _ = keychain.remove(&self.store.name()?).await;
+            }
+            if key.is_none() || !is_in_keychain {
+                let _ = keychain.remove(&self.store.device_name()?).await;
+            }
         }
         Ok(())
+    }
+
+    async fn put_key(&self, place: &Place, key: &DeviceKey) -> Result<(), SessionError> {
+        let malformed = || SessionError::Malformed { path: self.store.file(DEVICE_FILE) };
+        let text = key.to_text().ok_or_else(malformed)?;
+        match place {
+            Place::File(_) => self.store.write(DEVICE_FILE, NEW_DEVICE_FILE, text.as_bytes()),
+            Place::Keychain => {
+                let keychain = self.store.keychain()?;
+                Ok(keychain.write(&self.store.device_name()?, DEVICE_LABEL, text.as_bytes()).await?)
+            }
+        }
     }
 
     async fn put(&self, place: &Place, session: &Session) -> Result<(), SessionError> {
         let malformed = || SessionError::Malformed { path: self.store.file(FILE) };
         let text = session.to_text().ok_or_else(malformed)?;
         if let Place::File(_) = place {
-            return self.store.write(text.as_bytes());
+            return self.store.write(FILE, NEW_FILE, text.as_bytes());
         }
         let pointer = Pointer {
             format: POINTER_FORMAT,
@@ -319,40 +343,25 @@ impl SessionLock<'_> {
         };
         let pointer = serde_json::to_string_pretty(&pointer).map_err(|_| malformed())?;
         // The file last: until it says so, nobody looks for the session in the keychain.
-        self.store.keychain()?.write(&self.store.name()?, text.as_bytes()).await?;
-        self.store.write(pointer.as_bytes())
+        self.store.keychain()?.write(&self.store.name()?, LABEL, text.as_bytes()).await?;
+        self.store.write(FILE, NEW_FILE, pointer.as_bytes())
     }
 
     /// Forgets the session, wherever it is. The file goes in any case: a keychain that is gone must not keep anybody logged in.
     pub async fn remove(&self) -> Result<(), SessionError> {
         let was_there = matches!(self.store.kept(), Ok(Some(Kept::InKeychain { .. })));
-        let path = self.store.file(FILE);
-        match fs::remove_file(&path) {
-            Err(source) if source.kind() != io::ErrorKind::NotFound => {
-                return Err(SessionError::File { path, source });
-            }
-            _ => {}
-        }
+        self.store.remove_file(FILE)?;
+        self.store.remove_file(DEVICE_FILE)?;
         let cleared = match &self.store.keychain {
-            Some(keychain) => keychain.remove(&self.store.name()?).await,
+            Some(keychain) => match keychain.remove(&self.store.name()?).await {
+                Ok(()) => keychain.remove(&self.store.device_name()?).await,
+                failed => failed,
+            },
             None => Err(KeychainError::NoBus),
         };
         // Without a session in it there is nothing that must go: a login that was broken off may have left something.
         if was_there { Ok(cleared?) } else { Ok(()) }
     }
-}
-
-/// Writes `bytes` to `new`, which only its user may read from the moment it exists, and renames it to `path`.
-pub(crate) fn replace(path: &Path, new: &Path, bytes: &[u8]) -> io::Result<()> {
-    // Left over by a program that died; it may have any permissions.
-    match fs::remove_file(new) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(new)?;
-    file.write_all(bytes)?;
-    file.sync_all()?;
-    fs::rename(new, path)
 }
 
 /// Why the session cannot be read or kept.
@@ -375,6 +384,12 @@ pub enum SessionError {
         /// The file.
         path: PathBuf,
     },
+    /// It holds no servers in this version's form.
+    #[error("{} does not hold servers in this version's form; move it elsewhere, and trust them again with `sys trust`", path.display())]
+    MalformedServers {
+        /// The file.
+        path: PathBuf,
+    },
     /// Others than its user can read it, or it is another user's.
     #[error("{} is another user's, or can be read by one, so what it says is not to be trusted; remove it and log in again", path.display())]
     Exposed {
@@ -393,112 +408,4 @@ pub enum SessionError {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::Token;
-
-    fn session(number: i64) -> Session {
-        Session {
-            server: "http://127.0.0.1:8443".parse().expect("an endpoint"),
-            account_id: "account_1".into(),
-            session_id: "session_1".into(),
-            access_token: Token::new(format!("access {number}")),
-            access_expires_unix_s: number,
-            refresh_token: Token::new("refresh \"quoted\""),
-        }
-    }
-
-    fn mode(path: &Path) -> u32 {
-        fs::metadata(path).expect("metadata").permissions().mode() & 0o777
-    }
-
-    #[tokio::test]
-    async fn a_session_survives_in_a_file_that_only_its_user_reads() {
-        let directory = tempfile::tempdir().expect("a directory");
-        let inner = directory.path().join("config/sys");
-        let store = SessionStore::new(&inner);
-        assert_eq!(store.load().await.expect("nothing there"), None);
-        // A leftover that everybody may read must not pass its permissions on.
-        fs::create_dir_all(&inner).expect("a directory");
-        fs::write(inner.join("session.json.new"), "left over").expect("a file");
-        let lock = store.lock().await.expect("the lock");
-        lock.save(&session(1)).await.expect("saved");
-        assert_eq!(mode(&inner.join("session.json")), 0o600);
-        assert_eq!(mode(&inner.join("session.lock")), 0o600);
-        assert_eq!(store.load().await.expect("readable"), Some(session(1)));
-        lock.save(&session(2)).await.expect("replaced");
-        assert_eq!(store.load().await.expect("readable"), Some(session(2)));
-        assert!(!inner.join(NEW_FILE).exists());
-        lock.remove().await.expect("removed");
-        lock.remove().await.expect("removed twice");
-        assert_eq!(store.load().await.expect("nothing there"), None);
-    }
-
-    #[tokio::test]
-    async fn the_directory_is_made_for_its_user_alone() {
-        let directory = tempfile::tempdir().expect("a directory");
-        let inner = directory.path().join("sys");
-        let store = SessionStore::new(&inner);
-        store.lock().await.expect("the lock");
-        assert_eq!(mode(&inner), 0o700);
-    }
-
-    #[tokio::test(flavor = "multi_thread")]
-    async fn readers_see_whole_sessions_while_one_is_replaced() {
-        let directory = tempfile::tempdir().expect("a directory");
-        let store = SessionStore::new(directory.path());
-        store.lock().await.expect("the lock").save(&session(0)).await.expect("saved");
-        let reader = {
-            let store = store.clone();
-            tokio::spawn(async move {
-                for _ in 0..500 {
-                    store.load().await.expect("whole").expect("there");
-                }
-            })
-        };
-        let lock = store.lock().await.expect("the lock");
-        for number in 1..100 {
-            lock.save(&session(number)).await.expect("saved");
-        }
-        reader.await.expect("no reader saw half a session");
-    }
-
-    #[tokio::test]
-    async fn only_one_program_at_a_time_changes_the_session() {
-        let directory = tempfile::tempdir().expect("a directory");
-        let store = SessionStore::new(directory.path());
-        let first = store.lock().await.expect("the lock");
-        let other = SessionStore::new(directory.path());
-        let mut second = std::pin::pin!(other.lock());
-        assert!(tokio::time::timeout(LOCK_PAUSE * 3, second.as_mut()).await.is_err(), "two hold the lock");
-        drop(first);
-        second.await.expect("the lock is free");
-    }
-
-    #[tokio::test]
-    async fn a_file_that_others_can_read_or_that_is_no_session_is_refused() {
-        let directory = tempfile::tempdir().expect("a directory");
-        let store = SessionStore::new(directory.path());
-        let path = directory.path().join("session.json");
-        fs::write(&path, "{}").expect("a file");
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).expect("permissions");
-        assert!(matches!(store.load().await, Err(SessionError::Exposed { .. })));
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).expect("permissions");
-        assert!(matches!(store.load().await, Err(SessionError::Malformed { .. })));
-    }
-
-    #[test]
-    fn the_environment_says_where_the_session_is() {
-        let check = |variables: &[(&str, &str)], expect: Option<&str>| {
-            let variable =
-                |name: &str| variables.iter().find(|(key, _)| *key == name).map(|(_, value)| OsString::from(value));
-            let found = SessionStore::from_environment(variable).ok().map(|store| store.directory);
-            assert_eq!(found.as_deref(), expect.map(Path::new), "{variables:?}");
-        };
-        check(&[("HOME", "/home/a")], Some("/home/a/.config/sys"));
-        check(&[("HOME", "/home/a"), ("XDG_CONFIG_HOME", "/x")], Some("/x/sys"));
-        check(&[("HOME", "/home/a"), ("XDG_CONFIG_HOME", "relative")], Some("/home/a/.config/sys"));
-        check(&[("HOME", "/home/a"), ("XDG_CONFIG_HOME", "/x"), ("SYS_CONFIG_DIR", "here")], Some("here"));
-        check(&[("SYS_CONFIG_DIR", "")], None);
-    }
-}
+mod tests;

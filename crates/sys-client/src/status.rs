@@ -1,6 +1,6 @@
 //! What went wrong with a call: the server's refusal with its typed details (AIP-193), or no answer at all.
 
-use crate::Endpoint;
+use crate::{Endpoint, TlsError};
 use prost::Message;
 use std::{error::Error, fmt};
 use sys_contract::rpc::{BadRequest, ERROR_DOMAIN, ErrorInfo, HELP_KEY, Status};
@@ -21,6 +21,14 @@ pub enum CallError {
         endpoint: Endpoint,
         /// Why there was no answer.
         source: Box<dyn Error + Send + Sync>,
+    },
+    /// No connection over TLS that could be trusted, so nothing was sent.
+    #[error("no safe connection to {endpoint}")]
+    Tls {
+        /// The server.
+        endpoint: Endpoint,
+        /// Why there is none.
+        source: Box<TlsError>,
     },
     /// The server took longer than [`crate::channel::CALL_TIMEOUT`].
     #[error("the server at {endpoint} did not answer in time")]
@@ -44,13 +52,26 @@ impl CallError {
         match self {
             Self::Refused(refused) => refused.code,
             Self::Unreachable { .. } => Code::Unavailable,
+            // Trying again does not help, so it is not unavailable.
+            Self::Tls { .. } => Code::FailedPrecondition,
             Self::TimedOut { .. } => Code::DeadlineExceeded,
             Self::Malformed { .. } => Code::Internal,
         }
     }
 
+    pub(crate) fn of_tls(endpoint: &Endpoint, error: TlsError) -> Self {
+        let endpoint = endpoint.clone();
+        match error {
+            TlsError::Network(source) => Self::Unreachable { endpoint, source: source.into() },
+            source => Self::Tls { endpoint, source: Box::new(source) },
+        }
+    }
+
     /// From what tonic says: its own failures have a source, the server's words have none.
     pub(crate) fn from_status(status: tonic::Status, endpoint: &Endpoint) -> Self {
+        if let Some(tls) = TlsError::at_the_root_of(&status) {
+            return Self::of_tls(endpoint, tls.clone());
+        }
         if status.source().is_some() {
             return Self::Unreachable { endpoint: endpoint.clone(), source: Box::new(status) };
         }

@@ -18,7 +18,7 @@ use sys_client::{
     CallError, Client, ClientError, Code, Endpoint, Session, SessionStore, Token, Wish,
     auth::{self, LoginRequest, RefreshRequest, TokenPair, WhoAmI},
 };
-use sys_edge::{AllowedHosts, Bind, Limits, Listener};
+use sys_edge::{Bind, Listener};
 use tempfile::TempDir;
 use tower::service_fn;
 
@@ -89,11 +89,7 @@ struct Server {
 
 impl Server {
     async fn start() -> Self {
-        let bind = Bind {
-            addr: "127.0.0.1:0".parse().expect("an address"),
-            limits: Limits::default(),
-            allowed_hosts: AllowedHosts::loopback(),
-        };
+        let bind = Bind::at("127.0.0.1:0".parse().expect("an address"));
         let listener = Listener::bind(bind).await.expect("bind");
         let endpoint = format!("http://{}", listener.local_addr()).parse().expect("an endpoint");
         let state = Arc::new(State::default());
@@ -120,6 +116,7 @@ impl Server {
             access_token: Token::new(format!("access-{number}")),
             access_expires_unix_s,
             refresh_token: Token::new(format!("refresh-{number}")),
+            device: None,
         };
         self.store().lock().await.expect("the lock").save(&session).await.expect("saved");
     }
@@ -253,8 +250,8 @@ async fn a_server_that_is_not_there_is_unreachable() {
     let endpoint: Endpoint = format!("http://{port}").parse().expect("an endpoint");
     let directory = tempfile::tempdir().expect("a directory");
     let error = Client::connect(&endpoint, SessionStore::new(directory.path())).await.expect_err("nobody listens");
-    assert!(matches!(error, CallError::Unreachable { .. }), "{error}");
-    assert_eq!(error.code(), Code::Unavailable);
+    assert!(matches!(error, ClientError::Call(CallError::Unreachable { .. })), "{error}");
+    assert_eq!(error.code(), Some(Code::Unavailable));
 }
 
 #[tokio::test]

@@ -4,8 +4,21 @@
 //! Pure text. What a name must not be (reserved, taken) is decided where it is used, in [`mod@crate::load`].
 
 /// Nouns that the CLI keeps for its own commands; no service may be called so.
-pub const RESERVED_NOUNS: &[&str] =
-    &["check", "completion", "completions", "explain", "help", "login", "logout", "man", "setup", "version", "whoami"];
+pub const RESERVED_NOUNS: &[&str] = &[
+    "check",
+    "completion",
+    "completions",
+    "explain",
+    "help",
+    "login",
+    "logout",
+    "man",
+    "setup",
+    "status",
+    "trust",
+    "version",
+    "whoami",
+];
 
 /// Names longer than this get no hint: comparing costs the product of both lengths.
 const HINT_MAX_CHARS: usize = 64;

@@ -21,7 +21,8 @@ mod tests;
 
 pub use logs::{AuditError, AuditLogs, Log, MAX_LEAVES, RawLeaf};
 pub use query::{Entry, Outcome, Page, Query};
-pub use sys_audit::{Hash, Leaf, SignedHead};
+pub(crate) use sys_audit::connection::FINGERPRINT_BYTES;
+pub use sys_audit::{Connection, DeviceKey, Hash, Leaf, SignedHead};
 
 pub(crate) use keeper::Keeper;
 pub(crate) use refusals::{Refusals, Writing};

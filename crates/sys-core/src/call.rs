@@ -7,12 +7,13 @@
 use crate::{
     audit::{self, Leaf},
     clock::unix_ms,
-    gate::{Gate, Identified},
+    gate::{Gate, Identified, NotShown, Transport, Way},
     host::LoadedMethod,
     outbox::Effect,
     records::Records,
     refusal::{Reason, Refusal},
     throttle::{Attempt, Throttle},
+    token::CertificateHash,
 };
 use std::{
     fmt,
@@ -38,7 +39,7 @@ pub struct Call(Arc<State>);
 
 struct State {
     caller: Arc<Caller>,
-    source: Option<IpAddr>,
+    way: Way,
     method: Arc<LoadedMethod>,
     now: Now,
     store: Store,
@@ -59,6 +60,8 @@ pub(crate) struct Subject {
     pub(crate) org: Option<OrgTag>,
     /// The grant that allowed it.
     pub(crate) grant: Option<GrantNo>,
+    /// How it came, where the session turned out to be bound to a key: that of a refresh, which is nobody's call.
+    way: Option<Way>,
 }
 
 impl Subject {
@@ -116,12 +119,12 @@ impl fmt::Debug for Call {
 
 impl Call {
     pub(crate) fn new(identified: &Identified, method: Arc<LoadedMethod>, now: Now, gate: &Gate) -> Self {
-        let (caller, source) = (identified.caller.clone(), identified.source);
+        let (caller, way) = (identified.caller.clone(), identified.way);
         let (store, entropy, throttle) = (gate.store.clone(), gate.entropy.clone(), gate.throttle.clone());
         let transaction =
             Mutex::new(Transaction { stage: Stage::Unopened, effects: Vec::new(), changed_identities: Vec::new() });
         let (over, subject) = (AtomicBool::new(false), std::sync::Mutex::default());
-        Self(Arc::new(State { caller, source, method, now, store, entropy, throttle, transaction, over, subject }))
+        Self(Arc::new(State { caller, way, method, now, store, entropy, throttle, transaction, over, subject }))
     }
 
     /// Who calls.
@@ -169,23 +172,40 @@ impl Call {
 
     /// Where the caller is, for what must be told from it at once: nothing keeps it.
     pub(crate) fn source(&self) -> Option<IpAddr> {
-        self.0.source
+        self.0.way.source
+    }
+
+    /// What is known of the TLS connection that the request came on; nothing of one that came in plain, from this machine.
+    pub fn transport(&self) -> Option<&Transport> {
+        self.0.way.transport.as_ref()
+    }
+
+    /// Refuses who has not shown the certificate that a session is bound to.
+    pub(crate) fn shows(&self, bound_to: Option<CertificateHash>) -> Result<(), NotShown> {
+        let shown = self.0.way.shows(bound_to);
+        self.note(|subject| subject.way = Some(shown.unwrap_or_else(|NotShown(way)| way)));
+        shown.map(drop)
+    }
+
+    /// The certificate that the client has shown, and proven to have the key of.
+    pub(crate) fn certificate(&self) -> Option<CertificateHash> {
+        self.0.way.certificate()
     }
 
     /// Whether the caller is on this machine. An unknown source is not.
     pub fn source_is_loopback(&self) -> bool {
-        self.0.source.is_some_and(|source| source.to_canonical().is_loopback())
+        self.0.way.source.is_some_and(|source| source.to_canonical().is_loopback())
     }
 
     /// Takes one from the bucket of calls of this method with what `subject` names, from the caller's source: an address
     /// that somebody wants to log in with or have a mail sent to, whether it exists or not.
     pub fn throttle_sign_in(&self, subject: &str) -> Result<(), Refusal> {
-        self.0.throttle.sign_in(self.0.method.path(), subject, self.0.source)
+        self.0.throttle.sign_in(self.0.method.path(), subject, self.0.way.source)
     }
 
     /// Lets in a guess at the password of what `subject` names, or says how long to wait.
     pub(crate) fn guess(&self, subject: &str) -> Result<Attempt, Refusal> {
-        self.0.throttle.guess(subject, self.0.source, unix_ms(&self.0.now))
+        self.0.throttle.guess(subject, self.0.way.source, unix_ms(&self.0.now))
     }
 
     /// The guess was right.
@@ -201,12 +221,12 @@ impl Call {
     /// Whom `subject` names has proven himself by his mailbox: neither his own wrong guesses nor those of strangers slow him
     /// down here.
     pub(crate) fn proven_by_mail(&self, subject: &str) {
-        self.0.throttle.proven(subject, self.0.source, unix_ms(&self.0.now));
+        self.0.throttle.proven(subject, self.0.way.source, unix_ms(&self.0.now));
     }
 
     /// A session of whom `subject` names lives on: strangers who guess at his password do not slow him down here.
     pub(crate) fn visited(&self, subject: &str) {
-        self.0.throttle.visited(subject, self.0.source, unix_ms(&self.0.now));
+        self.0.throttle.visited(subject, self.0.way.source, unix_ms(&self.0.now));
     }
 
     /// A new id in this org's tablespace.
@@ -265,7 +285,8 @@ impl Call {
     /// The call's audit leaf as things stand, and the org that it concerns.
     pub(crate) fn leaf(&self) -> (Leaf, Option<OrgTag>) {
         let subject = self.0.subject.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let mut leaf = audit::leaf_of(self.0.method.path(), &self.0.caller, &self.0.now);
+        let way = subject.way.unwrap_or(self.0.way);
+        let mut leaf = way.tell(audit::leaf_of(self.0.method.path(), &self.0.caller, &self.0.now));
         leaf.grant = subject.grant.map(|grant| grant.0);
         (leaf.records(subject.records), subject.org)
     }

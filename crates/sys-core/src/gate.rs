@@ -22,13 +22,17 @@ mod streams;
 #[cfg(test)]
 mod tests;
 mod too_much;
+mod way;
 
+pub use crate::token::CertificateHash;
 pub(crate) use front::bearer;
 pub use front::{Ahead, Arrival, Front, FrontBody, HEALTH_PATH, Source, TurnedAway};
 pub use handled::Permit;
 pub(crate) use identified::Identified;
 pub(crate) use request::deadline;
 pub(crate) use streams::{Answers, Opened, Opening};
+pub use way::Transport;
+pub(crate) use way::{NotShown, Way};
 
 use crate::{
     audit::{self, Leaf, Refusals},
@@ -276,7 +280,7 @@ impl Gate {
     ) -> Result<Bytes, Refusal> {
         let whose = identified.whose();
         self.kept.may_begin(&whose)?;
-        let _running = self.load.enter(identified.source).await?;
+        let _running = self.load.enter(identified.way.source).await?;
         let request = wire::decode(method.method().descriptor.input(), body, format)?;
         crate::host::validate(method, &request)?;
         self.tried(method, &mut identified, &Unary { kept: &self.kept, whose, request: &request, format }).await

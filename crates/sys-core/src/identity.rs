@@ -49,7 +49,7 @@ use crate::{
     countries::Countries,
     password::Passwords,
     refusal::Refusal,
-    token::{AccessTokens, Claims, RefreshTokens},
+    token::{AccessTokens, CertificateHash, Claims, RefreshTokens},
 };
 use std::{fmt, ops::DerefMut, sync::Arc};
 use sys_policy::{Caller, Standing};
@@ -96,6 +96,8 @@ pub(crate) struct LoadedCaller {
     pub(crate) caller: Caller,
     /// When his session ends by itself, in Unix seconds.
     pub(crate) session_ends_unix_s: i64,
+    /// The certificate over whose connections alone its tokens are good.
+    pub(crate) bound_to: Option<CertificateHash>,
 }
 
 impl fmt::Debug for Identity {
@@ -137,7 +139,7 @@ impl Identity {
             Vec::new()
         };
         let caller = Caller::new(claims.account, claims.session, standing, bindings).proven_at(session.proven_unix_s);
-        Ok(Some(LoadedCaller { caller, session_ends_unix_s: session.expires_unix_s }))
+        Ok(Some(LoadedCaller { caller, session_ends_unix_s: session.expires_unix_s, bound_to: session.bound_to()? }))
     }
 
     /// Begins a turn in the transaction of a call.

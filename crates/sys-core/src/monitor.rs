@@ -50,6 +50,9 @@ pub enum MonitorError {
     /// The contract of sys-core itself is wrong.
     #[error(transparent)]
     Contract(#[from] sys_contract::problem::Problems),
+    /// It lacks the items of the vault.
+    #[error("the contract of sys-core has no items of the vault")]
+    NoVault,
     /// The keys could not be had.
     #[error("the keys could not be had")]
     Keys(#[from] KeyError),
@@ -87,7 +90,7 @@ impl Monitor {
         let entropy = store.entropy().clone();
         let host = Arc::new(Host::new(store.clone()));
         let own = host.load(Arc::new(CoreModule::new(&host)?)).await?;
-        let vault = Vault::new(store.clone(), own.tables(), settings.clock.clone())?;
+        let vault = Vault::new(store.clone(), own.tables(), settings.clock.clone()).ok_or(MonitorError::NoVault)?;
         let keys = store.system_keys()?;
         let keys = keys.newest();
         let access = AccessTokens::new(&keys.derive("sys/access-token/ed25519/v1"), &settings.issuer)?;

@@ -43,6 +43,33 @@ pub struct TokenRefused;
 #[error("the token-signing key cannot be made")]
 pub struct KeyRefused;
 
+/// SHA-256 of the DER form of a certificate (RFC 8705 section 3.1), whose key a client has proven to have in the handshake of a
+/// connection.
+#[derive(Clone, Copy)]
+pub struct CertificateHash(pub [u8; 32]);
+
+impl CertificateHash {
+    /// As `cnf` names it in a token.
+    pub(crate) fn thumbprint(&self) -> String {
+        BASE64URL_NOPAD.encode(&self.0)
+    }
+}
+
+/// In constant time: somebody might look for a certificate by what he is refused with.
+impl PartialEq for CertificateHash {
+    fn eq(&self, other: &Self) -> bool {
+        aws_lc_rs::constant_time::verify_slices_are_equal(&self.0, &other.0).is_ok()
+    }
+}
+
+impl Eq for CertificateHash {}
+
+impl fmt::Debug for CertificateHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("CertificateHash(..)")
+    }
+}
+
 /// What an access token says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Claims {
@@ -72,6 +99,16 @@ struct Wire {
     iat: i64,
     exp: i64,
     jti: String,
+    /// For others who take our tokens. The gate asks the session itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    cnf: Option<Confirmation>,
+}
+
+/// RFC 8705 section 3.1.
+#[derive(Serialize, Deserialize)]
+struct Confirmation {
+    #[serde(rename = "x5t#S256")]
+    certificate: String,
 }
 
 /// Signs and verifies access tokens. The key hangs below the system tablespace.
@@ -116,11 +153,13 @@ impl AccessTokens {
         })
     }
 
-    /// A token for this session, good from now on, but never longer than the session.
+    /// A token for this session, good from now on, but never longer than the session. `bound_to` is the certificate that the
+    /// session is bound to.
     pub fn sign(
         &self,
         account: AccountId,
         session: SessionId,
+        bound_to: Option<CertificateHash>,
         session_ends_unix_s: i64,
         now_unix_s: i64,
         random: [u8; 16],
@@ -134,6 +173,7 @@ impl AccessTokens {
             iat: now_unix_s,
             exp: expires_unix_s,
             jti: BASE64URL_NOPAD.encode(&random),
+            cnf: bound_to.map(|bound_to| Confirmation { certificate: bound_to.thumbprint() }),
         };
         let mut header = Header::new(Algorithm::EdDSA);
         header.typ = Some(ACCESS_TOKEN_TYPE.to_owned());
@@ -302,7 +342,7 @@ mod tests {
 
     fn signed(by: &AccessTokens) -> String {
         let (account, session) = ids();
-        by.sign(account, session, i64::MAX, NOW, [0; 16]).text
+        by.sign(account, session, None, i64::MAX, NOW, [0; 16]).text
     }
 
     /// The token with another header or other claims, signed anew by `sign`.
@@ -323,6 +363,21 @@ mod tests {
     }
 
     #[test]
+    fn a_token_of_a_bound_session_names_the_certificate_as_rfc_8705_does_and_no_other_does() {
+        let tokens = tokens(1);
+        let claims_of = |bound_to| {
+            let token = tokens.sign(ids().0, ids().1, bound_to, i64::MAX, NOW, [0; 16]).text;
+            assert!(tokens.verify(&token, NOW).is_ok());
+            let claims = BASE64URL_NOPAD.decode(token.split('.').nth(1).unwrap().as_bytes()).unwrap();
+            serde_json::from_slice::<serde_json::Value>(&claims).unwrap()
+        };
+        let claims = claims_of(Some(CertificateHash([0xfb; 32])));
+        let thumbprint = "-_v7-_v7-_v7-_v7-_v7-_v7-_v7-_v7-_v7-_v7-_s";
+        assert_eq!(claims["cnf"], serde_json::json!({ "x5t#S256": thumbprint }));
+        assert_eq!(claims_of(None).get("cnf"), None);
+    }
+
+    #[test]
     fn fault_1_a_token_ends_after_ten_minutes_in_seconds() {
         let tokens = tokens(1);
         assert!(tokens.verify(&signed(&tokens), NOW + 599).is_ok());
@@ -334,7 +389,7 @@ mod tests {
     fn a_token_ends_with_its_session() {
         let tokens = tokens(1);
         let (account, session) = ids();
-        let signed = tokens.sign(account, session, NOW + 5, NOW, [0; 16]);
+        let signed = tokens.sign(account, session, None, NOW + 5, NOW, [0; 16]);
         assert_eq!(signed.expires_unix_s, NOW + 5);
         assert!(tokens.verify(&signed.text, NOW + 4).is_ok());
         assert_eq!(tokens.verify(&signed.text, NOW + 5), Err(TokenRefused));
@@ -414,6 +469,6 @@ mod tests {
     fn secrets_are_not_printed() {
         let token = RefreshToken { session: ids().1, counter: 7, secret: TokenSecret::new([9; 32]) };
         assert!(format!("{token:?}").contains("TokenSecret(..)"));
-        assert!(!format!("{:?}", tokens(1).sign(ids().0, ids().1, i64::MAX, NOW, [0; 16])).contains("ey"));
+        assert!(!format!("{:?}", tokens(1).sign(ids().0, ids().1, None, i64::MAX, NOW, [0; 16])).contains("ey"));
     }
 }

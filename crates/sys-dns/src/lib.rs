@@ -2,3 +2,15 @@
 //!
 //! What must never happen here: any knowledge of records, callers or rules, or an answer that is larger than what was asked with
 //! allows.
+
+pub mod answer;
+mod cookie;
+pub mod dnssec;
+pub mod https;
+mod limiter;
+pub mod name;
+pub mod query;
+pub mod respond;
+pub mod serve;
+mod siphash;
+pub mod zone;

@@ -138,6 +138,12 @@ impl Congestion {
         Self::with_turns(threads.saturating_mul(TURNS_PER_THREAD), longest_wait)
     }
 
+    /// For handshakes, which are work from the beginning to the end of their turn: one for each thread, so that no request waits
+    /// behind more than one of them.
+    pub(crate) fn of_handshakes(longest_wait: Duration) -> Self {
+        Self::with_turns(tokio::runtime::Handle::current().metrics().num_workers(), longest_wait)
+    }
+
     fn with_turns(turns: usize, longest_wait: Duration) -> Self {
         Self {
             began: Instant::now(),
@@ -150,6 +156,15 @@ impl Congestion {
 
     /// A request arrives from this address.
     pub(crate) fn arrive(self: &Arc<Self>, address: IpAddr, since: Instant) -> Place {
+        self.place(address, since, self.longest_wait_nanos)
+    }
+
+    /// What was begun with goes on, however long it waits for it: work was done for it that would be lost.
+    pub(crate) fn go_on(self: &Arc<Self>, address: IpAddr, since: Instant) -> Place {
+        self.place(address, since, u64::MAX)
+    }
+
+    fn place(self: &Arc<Self>, address: IpAddr, since: Instant, longest_wait_nanos: u64) -> Place {
         let source = source_of(address);
         let mut turns = self.turns();
         if let Some(free) = turns.free.checked_sub(1) {
@@ -158,7 +173,7 @@ impl Congestion {
         }
         let before = u64::try_from(turns.waiting.before(source)).unwrap_or(u64::MAX);
         let wait = self.pace.load(Ordering::Relaxed).saturating_mul(before);
-        if wait >= self.longest_wait_nanos || !turns.waiting.has_room(source, MOST_WAITING) {
+        if wait >= longest_wait_nanos || !turns.waiting.has_room(source, MOST_WAITING) {
             return Place::TurnedAway;
         }
         let (sender, turn) = oneshot::channel();

@@ -5,9 +5,13 @@ use crate::{
     ahead::{Ahead, AheadOfOthers},
     congestion::{Arrival, Congestion, Place, TurnedAway},
     gathered::gathered,
-    metered::{Meter, Metered, UnderWay},
+    metered::{Meter, UnderWay},
+    noise::Quiet,
+    opened::{Door, NotOpened, Opened, Wire},
     patience::{self, Over},
+    sources::Counted,
     tasks::Tasks,
+    tls::{Facts, Protocol},
 };
 use bytes::Bytes;
 use http::{Request, Response};
@@ -24,7 +28,12 @@ use std::{
     task::{Context, Poll},
     time::Instant,
 };
-use tokio::{net::TcpStream, sync::watch, time::timeout};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpStream,
+    sync::watch,
+    time::timeout,
+};
 use tower::{Service, ServiceExt};
 
 /// Where a request comes from, as a throttle counts it. In the extensions of every request that is served.
@@ -32,14 +41,16 @@ use tower::{Service, ServiceExt};
 pub struct Source(pub IpAddr);
 
 /// What is known of a request's connection. In the extensions of every request that is served.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Connection {
     /// Counts up from 1 for each accepted connection of a listener.
     pub number: u64,
-    /// The other end.
+    /// The other end; where a proxy is configured that connects from there, the other end of the connection that it passes on.
     pub peer: SocketAddr,
-    /// Our end.
+    /// Our end, or that of the proxy.
     pub local: SocketAddr,
+    /// What its handshake said; nothing without TLS.
+    pub tls: Option<Arc<Facts>>,
 }
 
 /// The most that is handed over of an answer at once.
@@ -51,6 +62,7 @@ const WHOLE_BYTES: usize = 1_024;
 /// What all connections of a listener share.
 pub(crate) struct Shared<S> {
     pub(crate) limits: Limits,
+    pub(crate) door: Door,
     pub(crate) hosts: AllowedHosts,
     pub(crate) congestion: Arc<Congestion>,
     /// The requests that do not wait behind others.
@@ -76,8 +88,14 @@ pub(crate) enum End {
     Cut,
 }
 
-/// Serves one connection until it closes, tries our patience, or is told to stop and its requests are answered.
-pub(crate) async fn serve<S, B>(shared: Arc<Shared<S>>, stream: TcpStream, facts: Connection, mut told: Told) -> End
+/// Opens one connection, and serves it until it closes, tries our patience, or is told to stop and its requests are answered.
+pub(crate) async fn serve<S, B>(
+    shared: Arc<Shared<S>>,
+    stream: TcpStream,
+    facts: Connection,
+    counted: Option<Counted>,
+    mut told: Told,
+) -> End
 where
     S: Service<Request<Incoming>, Response = Response<B>> + Clone + Send + Sync + 'static,
     S::Error: Into<Box<dyn Error + Send + Sync>> + Send,
@@ -85,7 +103,46 @@ where
     B: Body<Data = Bytes> + Send + 'static,
     B::Error: Into<Box<dyn Error + Send + Sync>>,
 {
+    let (accepted, number) = (Instant::now(), facts.number);
     let meter = Arc::new(Meter::default());
+    let opened = tokio::select! {
+        opened = timeout(shared.door.time(), shared.door.open(stream, facts, counted, &meter)) => opened,
+        // Nothing is under way.
+        _ = told.stop.wait_for(|stop| *stop) => return End::Finished,
+    };
+    match opened.unwrap_or(Err(NotOpened::Late)) {
+        Ok(Some(Opened { wire, facts, counted: _counted })) => match wire {
+            Wire::Plain(socket) => speak(shared, socket, meter, accepted, facts, told).await,
+            Wire::Tls(socket) => speak(shared, socket, meter, accepted, facts, told).await,
+        },
+        Ok(None) => End::Finished,
+        Err(error) => {
+            // The peer's doing, so no warning.
+            tracing::debug!(connection = number, %error, "a connection closes before its first request");
+            End::Finished
+        }
+    }
+}
+
+/// Speaks HTTP on an opened connection.
+async fn speak<T, S, B>(
+    shared: Arc<Shared<S>>,
+    socket: T,
+    meter: Arc<Meter>,
+    accepted: Instant,
+    facts: Connection,
+    mut told: Told,
+) -> End
+where
+    T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    S: Service<Request<Incoming>, Response = Response<B>> + Clone + Send + Sync + 'static,
+    S::Error: Into<Box<dyn Error + Send + Sync>> + Send,
+    S::Future: Send + 'static,
+    B: Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<Box<dyn Error + Send + Sync>>,
+{
+    let number = facts.number;
+    let spoken = facts.tls.as_ref().map(|tls| tls.protocol);
     let service = {
         let (shared, meter) = (Arc::clone(&shared), Arc::clone(&meter));
         hyper::service::service_fn(move |request| {
@@ -95,15 +152,23 @@ where
             if matches!(place, Place::TurnedAway) {
                 meter.turn_away();
             }
-            answer(Arc::clone(&shared), under_way, place, arrival, facts, request)
+            answer(Arc::clone(&shared), under_way, place, arrival, facts.clone(), request)
         })
     };
     let protocol = shared.limits.protocol(Tasks::new(Arc::clone(&meter)));
-    let (socket, mut outlet) = gathered(Metered::new(stream, Arc::clone(&meter)), Arc::clone(&meter));
+    let protocol = match spoken {
+        // What was agreed on is spoken. Without TLS the first bytes tell.
+        Some(Protocol::Http2) => protocol.http2_only(),
+        Some(Protocol::Http11) => protocol.http1_only(),
+        None => protocol,
+    };
+    // Gathered before it is sealed, since many small records cost more than one; metered behind that, where one sees what the peer takes.
+    let (socket, mut outlet) = gathered(socket, Arc::clone(&meter));
+    let socket = Quiet::new(socket, Arc::clone(&meter));
     let mut connection = pin!(protocol.serve_connection(TokioIo::new(socket), service));
     let time_to_close = tokio::select! {
         ended = poll_fn(|context| outlet.poll_turn(connection.as_mut(), context)) => Err(ended),
-        over = patience::ends(&meter, &shared.limits, told.crowded) => match over {
+        over = patience::ends(&meter, &shared.limits, accepted, told.crowded) => match over {
             Over::Stalled => return End::Cut,
             // Nothing is under way: time for one round trip, so that a request that crosses our goodbye is retried.
             Over::Idle => Ok(shared.limits.header_timeout),
@@ -122,7 +187,7 @@ where
         Ok(Ok(())) => End::Finished,
         Ok(Err(error)) => {
             // The peer's doing (garbage, a reset, a header too slow), so no warning: it would let anybody fill the log.
-            tracing::debug!(connection = facts.number, error = &*error, "connection ended early");
+            tracing::debug!(connection = number, error = &*error, "connection ended early");
             End::Finished
         }
         Err(_) => End::Cut,
@@ -154,6 +219,7 @@ where
 {
     let response = match shared.hosts.admit(&request) {
         Ok(()) if matches!(place, Place::TurnedAway) => {
+            request.extensions_mut().insert(facts);
             request.extensions_mut().insert(TurnedAway);
             shared.service.clone().oneshot(request).await?.map(Either::Left)
         }

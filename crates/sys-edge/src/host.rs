@@ -4,9 +4,14 @@
 //! points at 127.0.0.1 (DNS rebinding). The browser then sends that name as the host, so a request for a host that is not
 //! ours is refused before anything else looks at it.
 
+use crate::{answers, hygiene::harden};
 use bytes::Bytes;
 use http::{HeaderMap, Request, Response, StatusCode, Uri, header, uri::Authority};
 use http_body_util::Full;
+use std::net::Ipv4Addr;
+
+/// The hosts that every machine has. Nothing is given away by naming them.
+const LOOPBACK: [&str; 3] = ["localhost", "127.0.0.1", "[::1]"];
 
 /// Host names, compared without regard to case and with any port: a tunnel may show us under another port than ours.
 #[derive(Debug, Clone)]
@@ -15,7 +20,12 @@ pub struct AllowedHosts(Vec<String>);
 impl AllowedHosts {
     /// `localhost`, `127.0.0.1` and `[::1]`.
     pub fn loopback() -> Self {
-        Self(["localhost", "127.0.0.1", "[::1]"].map(str::to_owned).into())
+        Self::of(LOOPBACK)
+    }
+
+    /// These and no others, each without a port; an IPv6 address stands in brackets.
+    pub fn of(hosts: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        Self(hosts.into_iter().map(Into::into).collect())
     }
 
     /// These and one more, without a port; an IPv6 address stands in brackets.
@@ -38,26 +48,48 @@ impl AllowedHosts {
     }
 
     fn contains(&self, authority: &Authority) -> bool {
-        self.0.iter().any(|host| host.eq_ignore_ascii_case(authority.host())) && names_no_more(authority)
+        self.spelled(authority).is_some()
     }
 
-    /// What a refused caller gets.
+    /// This host as it was spelled to us, if it is one of ours.
+    pub(crate) fn spelled(&self, authority: &Authority) -> Option<&str> {
+        let ours = self.0.iter().find(|host| host.eq_ignore_ascii_case(authority.host()));
+        ours.map(String::as_str).filter(|_| names_no_more(authority))
+    }
+
+    /// What a refused caller gets. Of our hosts only those are named that every machine has: who came by our address alone
+    /// does not learn which names are served there, since that is what an encrypted client hello hides.
     pub(crate) fn refuse(&self, refusal: HostRefusal) -> Response<Full<Bytes>> {
-        let (status, text) = match refusal {
+        let mut response = match refusal {
             HostRefusal::Missing => {
-                (StatusCode::BAD_REQUEST, "the request names no host, or more than one\n".to_owned())
+                answers::text(StatusCode::BAD_REQUEST, "the request names no host, or more than one\n")
             }
-            HostRefusal::Misdirected => {
-                (StatusCode::MISDIRECTED_REQUEST, format!("this server answers to {} alone\n", self.0.join(", ")))
-            }
+            HostRefusal::Misdirected => answers::text(StatusCode::MISDIRECTED_REQUEST, self.misdirected()),
         };
-        let mut response = Response::new(Full::new(Bytes::from(text)));
-        *response.status_mut() = status;
-        response
-            .headers_mut()
-            .insert(header::CONTENT_TYPE, header::HeaderValue::from_static("text/plain; charset=utf-8"));
+        harden(response.headers_mut());
         response
     }
+
+    fn misdirected(&self) -> String {
+        let told: Vec<_> = LOOPBACK.into_iter().filter(|host| self.0.iter().any(|ours| ours == host)).collect();
+        match (told.is_empty(), told.len() == self.0.len()) {
+            (true, _) => "this server does not answer to that name\n".to_owned(),
+            (false, true) => format!("this server answers to {} alone\n", told.join(", ")),
+            (false, false) => format!("this server does not answer to that name; it does to {}\n", told.join(", ")),
+        }
+    }
+}
+
+/// The host that a request names first. It is one of ours once the request was admitted.
+pub(crate) fn named<B>(request: &Request<B>) -> Option<Authority> {
+    request.uri().authority().cloned().or_else(|| host_line(request.headers()).ok().flatten())
+}
+
+/// Whether this is a name of the machine itself, or an address.
+pub(crate) fn is_no_domain(host: &str) -> bool {
+    let is_address = host.starts_with('[') || host.parse::<Ipv4Addr>().is_ok();
+    let last = host.rsplit('.').next().unwrap_or_default();
+    is_address || last.eq_ignore_ascii_case("localhost")
 }
 
 /// Why a request is not meant for us.
@@ -137,6 +169,16 @@ mod tests {
         check("/x", &["evil@localhost"], Err(HostRefusal::Misdirected));
         check("http://[::1]8443/x", &["localhost"], Err(HostRefusal::Misdirected));
         check("/x", &["[::1]evil.example"], Err(HostRefusal::Misdirected));
+    }
+
+    #[test]
+    fn a_stranger_is_told_no_name_that_he_did_not_know() {
+        let refused = |hosts: AllowedHosts| hosts.misdirected();
+        assert_eq!(refused(AllowedHosts::loopback()), "this server answers to localhost, 127.0.0.1, [::1] alone\n");
+        for hosts in [AllowedHosts::of(["sys.example.org"]), AllowedHosts::loopback().and("sys.example.org")] {
+            let told = refused(hosts);
+            assert!(told.contains("does not answer to that name") && !told.contains("example"), "{told}");
+        }
     }
 
     #[test]

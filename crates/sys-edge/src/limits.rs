@@ -15,6 +15,9 @@ pub struct Limits {
     /// From accepting a connection to its first whole request head, and for each further HTTP/1.1 head. Also bounds how
     /// long a client may take to say which protocol it speaks, and how long an idle one may take to say goodbye.
     pub header_timeout: Duration,
+    /// From accepting a connection to the end of its TLS handshake, the header of a proxy included. A handshake that would have to
+    /// wait for half of it until it is begun with is turned away when it arrives.
+    pub handshake_timeout: Duration,
     /// A connection without a request under way closes after this time, and before twice this time.
     pub idle_timeout: Duration,
     /// The same while others wait for a place.
@@ -53,6 +56,7 @@ impl Default for Limits {
             connections: 1_024,
             connections_per_source: 512,
             header_timeout: Duration::from_secs(10),
+            handshake_timeout: Duration::from_secs(5),
             idle_timeout: Duration::from_secs(120),
             crowded_idle_timeout: Duration::from_secs(1),
             connection_age: Duration::from_secs(3_600),

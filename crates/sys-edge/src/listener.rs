@@ -1,11 +1,15 @@
-//! The loopback listener: bind, accept within bounds, drain.
+//! The listener: bind, accept within bounds, drain.
+//!
+//! What must never happen here: requests in plaintext from another machine.
 
 use crate::{
     AllowedHosts, Limits,
     ahead::AheadOfOthers,
     congestion::Congestion,
     connection::{self, Connection, End, Shared, Told},
-    sources::Sources,
+    opened::Door,
+    proxy::ProxySources,
+    tls::Tls,
 };
 use bytes::Bytes;
 use http::{Request, Response};
@@ -22,12 +26,16 @@ use tower::Service;
 /// What to listen on, and within which bounds.
 #[derive(Debug, Clone)]
 pub struct Bind {
-    /// A loopback address; port 0 takes any free port.
+    /// Any address with TLS, and one of loopback without; port 0 takes any free port.
     pub addr: SocketAddr,
     /// Bounds of the listener and its connections.
     pub limits: Limits,
     /// The hosts that it answers to.
     pub allowed_hosts: AllowedHosts,
+    /// What it shows; without, it speaks plaintext.
+    pub tls: Option<Tls>,
+    /// The networks whose connections begin with a PROXY header.
+    pub proxy: ProxySources,
 }
 
 /// A bound port that nobody is served on yet.
@@ -37,6 +45,8 @@ pub struct Listener {
     local: SocketAddr,
     limits: Limits,
     hosts: AllowedHosts,
+    tls: Option<Tls>,
+    proxy: ProxySources,
     ahead: Option<AheadOfOthers>,
 }
 
@@ -85,16 +95,54 @@ pub const ACCEPT_FAILURES: u32 = 100;
 /// Pause after a failure to accept, so that the loop does not spin while descriptors are short.
 pub const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-impl Listener {
-    /// Takes the port. Refuses what is not loopback, since there is no TLS yet.
-    pub async fn bind(bind: Bind) -> Result<Self, BindError> {
-        let Bind { addr, limits, allowed_hosts } = bind;
-        if !addr.ip().to_canonical().is_loopback() {
-            return Err(BindError::PlaintextBeyondLoopback { addr });
+impl Bind {
+    /// This address, with the usual bounds, the hosts of loopback, no TLS and no proxy.
+    pub fn at(addr: SocketAddr) -> Self {
+        let (limits, allowed_hosts) = (Limits::default(), AllowedHosts::loopback());
+        Self { addr, limits, allowed_hosts, tls: None, proxy: ProxySources::default() }
+    }
+
+    /// Refuses plaintext that could come from another machine.
+    fn check(&self, addr: SocketAddr) -> Result<(), BindError> {
+        if self.tls.is_some() || addr.ip().to_canonical().is_loopback() {
+            return Ok(());
         }
+        Err(BindError::PlaintextBeyondLoopback { addr })
+    }
+}
+
+impl Listener {
+    /// Takes the port. Without TLS, refuses what is not loopback.
+    pub async fn bind(bind: Bind) -> Result<Self, BindError> {
+        bind.check(bind.addr)?;
+        Self::danger_bind_in_the_clear(bind).await
+    }
+
+    /// Takes over a port that somebody else has bound, such as systemd; the address of `bind` is not looked at.
+    pub fn over(socket: std::net::TcpListener, bind: Bind) -> Result<Self, BindError> {
+        let addr = bind.addr;
+        bind.check(socket.local_addr().map_err(|source| BindError::Socket { addr, source })?)?;
+        Self::danger_over_in_the_clear(socket, bind)
+    }
+
+    /// Takes the port, whatever the address: for what serves nobody's requests but its own.
+    pub(crate) async fn danger_bind_in_the_clear(bind: Bind) -> Result<Self, BindError> {
+        let addr = bind.addr;
         let socket = TcpListener::bind(addr).await.map_err(|source| BindError::Socket { addr, source })?;
+        Self::listening(socket, bind)
+    }
+
+    /// Takes over a port, whatever its address: see [`Listener::danger_bind_in_the_clear`].
+    pub(crate) fn danger_over_in_the_clear(socket: std::net::TcpListener, bind: Bind) -> Result<Self, BindError> {
+        let addr = bind.addr;
+        let socket = socket.set_nonblocking(true).and_then(|()| TcpListener::from_std(socket));
+        Self::listening(socket.map_err(|source| BindError::Socket { addr, source })?, bind)
+    }
+
+    fn listening(socket: TcpListener, bind: Bind) -> Result<Self, BindError> {
+        let Bind { addr, limits, allowed_hosts, tls, proxy } = bind;
         let local = socket.local_addr().map_err(|source| BindError::Socket { addr, source })?;
-        Ok(Self { socket, local, limits, hosts: allowed_hosts, ahead: None })
+        Ok(Self { socket, local, limits, hosts: allowed_hosts, tls, proxy, ahead: None })
     }
 
     /// Requests for this path do not wait behind others and are never turned away, as long as nobody asks too often: a question for
@@ -121,11 +169,11 @@ impl Listener {
         B: Body<Data = Bytes> + Send + 'static,
         B::Error: Into<Box<dyn Error + Send + Sync>>,
     {
-        let Self { socket, local, limits, hosts, ahead } = self;
+        let Self { socket, local, limits, hosts, tls, proxy, ahead } = self;
         let slots = Arc::new(Semaphore::new(limits.connections.min(Semaphore::MAX_PERMITS)));
-        let (sources, most_per_source) = (Arc::new(Sources::default()), limits.connections_per_source);
         let congestion = Arc::new(Congestion::new(limits.longest_wait));
-        let shared = Arc::new(Shared { limits, hosts, congestion, ahead, service });
+        let door = Door::new(tls, proxy, &limits);
+        let shared = Arc::new(Shared { limits, door, hosts, congestion, ahead, service });
         let (stop, stopping) = watch::channel(false);
         let (crowd, crowded) = watch::channel(false);
         let told = Told { stop: stopping, crowded };
@@ -139,12 +187,13 @@ impl Listener {
                 Some(_) = tasks.join_next(), if !tasks.is_empty() => {}
                 accepted = accept(&socket, &slots, &crowd) => {
                     let (stream, peer, slot) = match accepted { Ok(accepted) => accepted, Err(error) => break Err(error) };
-                    let Some(counted) = sources.count(peer.ip(), most_per_source) else { continue };
+                    let Ok(counted) = shared.door.count(peer.ip()) else { continue };
                     number += 1;
-                    let facts = Connection { number, peer, local };
-                    let served = connection::serve(Arc::clone(&shared), stream, facts, told.clone());
+                    let local = stream.local_addr().unwrap_or(local);
+                    let facts = Connection { number, peer, local, tls: None };
+                    let served = connection::serve(Arc::clone(&shared), stream, facts, counted, told.clone());
                     tasks.spawn(async move {
-                        let _places = (slot, counted);
+                        let _place = slot;
                         served.await
                     });
                 }

@@ -33,6 +33,7 @@ pub(crate) struct Meter {
     ended: AtomicU64,
     /// Answers of which there is more to send as soon as the peer takes it.
     owed: AtomicU64,
+    handed_over: AtomicU64,
     written_bytes: AtomicU64,
     /// Whether the socket took no more at the last attempt.
     blocked: AtomicBool,
@@ -71,6 +72,11 @@ impl Meter {
         self.blocked.load(Ordering::Relaxed) || self.owed.load(Ordering::Relaxed) > 0
     }
 
+    /// Answers, and pieces of them, that were handed over so far.
+    pub(crate) fn handed_over(&self) -> u64 {
+        self.handed_over.load(Ordering::Relaxed)
+    }
+
     /// Bytes that the socket took so far.
     pub(crate) fn written_bytes(&self) -> u64 {
         self.written_bytes.load(Ordering::Relaxed)
@@ -99,6 +105,9 @@ pub(crate) struct UnderWay {
 impl UnderWay {
     /// Whether there is more of the answer to send as soon as the peer takes it.
     pub(crate) fn owes(&mut self, owes: bool) {
+        if owes {
+            self.meter.handed_over.fetch_add(1, Ordering::Relaxed);
+        }
         match (self.owes, owes) {
             (false, true) => drop(self.meter.owed.fetch_add(1, Ordering::Relaxed)),
             (true, false) => drop(self.meter.owed.fetch_sub(1, Ordering::Relaxed)),
@@ -124,6 +133,8 @@ pub(crate) struct Metered {
     next_rest: Duration,
     /// Whether something was read since the last rest.
     has_read: bool,
+    /// How many more bytes may be read, where there is a bound.
+    readable_bytes: Option<usize>,
 }
 
 /// A connection rests until then.
@@ -136,7 +147,31 @@ struct Rest {
 
 impl Metered {
     pub(crate) fn new(stream: TcpStream, meter: Arc<Meter>) -> Self {
-        Self { stream, meter, rest: None, next_rest: SHORTEST_REST, has_read: false }
+        Self { stream, meter, rest: None, next_rest: SHORTEST_REST, has_read: false, readable_bytes: None }
+    }
+
+    /// The same, and who sends more than this many bytes is an error.
+    pub(crate) fn reading_at_most(self, bytes: usize) -> Self {
+        Self { readable_bytes: Some(bytes), ..self }
+    }
+
+    /// From now on there is no bound for what is read.
+    pub(crate) fn read_all(&mut self) {
+        self.readable_bytes = None;
+    }
+
+    /// Reads within the bound.
+    fn poll_read_within(&mut self, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let Some(most) = self.readable_bytes else { return Pin::new(&mut self.stream).poll_read(context, buffer) };
+        if most == 0 {
+            return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, "the peer sends more than he may")));
+        }
+        let mut within = ReadBuf::new(buffer.initialize_unfilled_to(most.min(buffer.remaining())));
+        ready!(Pin::new(&mut self.stream).poll_read(context, &mut within))?;
+        let read = within.filled().len();
+        self.readable_bytes = Some(most.saturating_sub(read));
+        buffer.advance(read);
+        Poll::Ready(Ok(()))
     }
 
     /// Ready when this socket may be read.
@@ -187,7 +222,7 @@ impl AsyncRead for Metered {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         ready!(self.poll_may_read(context));
-        let read = Pin::new(&mut self.stream).poll_read(context, buffer);
+        let read = self.poll_read_within(context, buffer);
         self.has_read = read.is_ready();
         read
     }

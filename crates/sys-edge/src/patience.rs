@@ -18,10 +18,15 @@ pub(crate) enum Over {
     Stalled,
 }
 
-/// Comes back when a connection has tried our patience. `crowded` tells that others wait for a place.
-pub(crate) async fn ends(meter: &Meter, limits: &Limits, mut crowded: watch::Receiver<bool>) -> Over {
+/// Comes back when a connection that was accepted then has tried our patience. `crowded` tells that others wait for a place.
+pub(crate) async fn ends(
+    meter: &Meter,
+    limits: &Limits,
+    accepted: Instant,
+    mut crowded: watch::Receiver<bool>,
+) -> Over {
     let shortest = limits.header_timeout.min(limits.idle_timeout).min(limits.stall_timeout).min(limits.connection_age);
-    let mut watch = Watch::new(Instant::now());
+    let mut watch = Watch::new(accepted);
     loop {
         tokio::select! {
             () = sleep(shortest / LOOKS) => {}

@@ -16,7 +16,7 @@ use std::{
     },
     time::Duration,
 };
-use sys_edge::{AllowedHosts, Bind, BindError, Connection, Drained, Limits, Listener, Source};
+use sys_edge::{Bind, BindError, Connection, Drained, Limits, Listener, Source};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -94,7 +94,7 @@ impl Server {
 
 async fn bind(addr: &str, limits: Limits) -> Result<Listener, BindError> {
     let addr = addr.parse().expect("an address");
-    Listener::bind(Bind { addr, limits, allowed_hosts: AllowedHosts::loopback() }).await
+    Listener::bind(Bind { limits, ..Bind::at(addr) }).await
 }
 
 /// Answers with the version, source and connection that it saw; at `/block` only once it is released.
@@ -109,7 +109,7 @@ async fn echo(
         release.acquire().await.expect("open").forget();
     }
     let source = request.extensions().get::<Source>().expect("a source").0;
-    let facts = *request.extensions().get::<Connection>().expect("connection facts");
+    let facts = request.extensions().get::<Connection>().expect("connection facts");
     let text = format!("{:?} {source} {} {}", request.version(), facts.number, facts.peer.ip() == source);
     Ok(Response::new(Full::new(Bytes::from(text))))
 }

@@ -17,7 +17,7 @@ use std::{
     },
     time::Duration,
 };
-use sys_edge::{Ahead, AllowedHosts, Arrival, Bind, Limits, Listener, TurnedAway};
+use sys_edge::{Ahead, Arrival, Bind, Listener, TurnedAway};
 use tokio::{net::TcpSocket, task::JoinSet, time::timeout};
 use tower::service_fn;
 
@@ -35,8 +35,7 @@ type Sender = SendRequest<Full<Bytes>>;
 /// Serves each request with work, save who is turned away and who is ahead; counts the work.
 async fn start() -> (SocketAddr, Arc<AtomicUsize>) {
     let addr = SocketAddr::from(([127, 0, 0, 1], 0));
-    let bind = Bind { addr, limits: Limits::default(), allowed_hosts: AllowedHosts::loopback() };
-    let listener = Listener::bind(bind).await.expect("bind").ahead(AHEAD);
+    let listener = Listener::bind(Bind::at(addr)).await.expect("bind").ahead(AHEAD);
     let (addr, worked) = (listener.local_addr(), Arc::new(AtomicUsize::new(0)));
     let counted = Arc::clone(&worked);
     let service = service_fn(move |request: Request<Incoming>| {

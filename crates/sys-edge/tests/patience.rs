@@ -18,7 +18,7 @@ use std::{
     task::{Context, Poll},
     time::Duration,
 };
-use sys_edge::{AllowedHosts, Bind, Limits, Listener};
+use sys_edge::{Bind, Limits, Listener};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpSocket, TcpStream},
@@ -69,8 +69,7 @@ impl Server {
     /// Serves `/large`, `/page`, `/never` (an answer that does not go on after its first piece) and small answers.
     async fn start(limits: Limits) -> Self {
         let addr = SocketAddr::from(([127, 0, 0, 1], 0));
-        let listener =
-            Listener::bind(Bind { addr, limits, allowed_hosts: AllowedHosts::loopback() }).await.expect("bind");
+        let listener = Listener::bind(Bind { limits, ..Bind::at(addr) }).await.expect("bind");
         let (addr, dropped) = (listener.local_addr(), Arc::new(Notify::new()));
         let told = Arc::clone(&dropped);
         let service = service_fn(move |request: Request<Incoming>| {

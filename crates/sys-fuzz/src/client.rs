@@ -4,22 +4,27 @@ use crate::input::text;
 use bytes::Bytes;
 use prost_reflect::DescriptorPool;
 use std::net::{IpAddr, SocketAddr};
-use sys_client::{Code, Refused, fuzzing};
+use sys_client::{Code, Refused, ech::ConfigList, fuzzing};
 
-/// A session that is read is written as the same, and its server is one that plain HTTP may go to.
+/// A session that is read is written as the same, and its tokens go nowhere in the clear but to this machine.
 pub(crate) fn session_file(bytes: &[u8]) {
     if let Some(server) = text(bytes).and_then(fuzzing::pointer) {
-        assert!(is_loopback(server.as_str()), "{server}");
+        assert!(is_private(server.as_str()), "{server}");
     }
     let Some(session) = text(bytes).and_then(fuzzing::session) else { return };
     let written = fuzzing::session_text(&session).expect("a session can be written");
     assert_eq!(fuzzing::session(&written).as_ref(), Some(&session), "a session is read as it was written");
-    assert!(is_loopback(session.server.as_str()), "{}", session.server);
+    assert!(is_private(session.server.as_str()), "{}", session.server);
     let shown = format!("{session:?}");
     for token in [&session.access_token, &session.refresh_token] {
         // Short ones stand in other words.
         assert!(token.expose().len() < 16 || !shown.contains(token.expose()) || is_elsewhere(token.expose(), &session));
     }
+}
+
+/// Whether nobody on the way reads what goes to an origin.
+fn is_private(origin: &str) -> bool {
+    origin.starts_with("https://") || is_loopback(origin)
 }
 
 /// Whether an origin is this machine, read by somebody else.
@@ -46,6 +51,19 @@ fn is_elsewhere(token: &str, session: &sys_client::Session) -> bool {
 pub(crate) fn kept_heads(bytes: &[u8]) {
     let Some(written) = text(bytes).and_then(fuzzing::kept_heads) else { return };
     assert_eq!(fuzzing::kept_heads(&written), Some(written), "kept heads are read as they were written");
+}
+
+/// What is kept of servers is written as the same when it is read.
+pub(crate) fn servers_file(bytes: &[u8]) {
+    let Some(written) = text(bytes).and_then(fuzzing::kept_servers) else { return };
+    assert_eq!(fuzzing::kept_servers(&written), Some(written), "kept servers are read as they were written");
+}
+
+/// Keys that a server tells are those that stand in its answer, and can be used.
+pub(crate) fn https_record(bytes: &[u8]) {
+    let Some(Some(keys)) = fuzzing::told_keys(bytes, "example.org.") else { return };
+    let list: ConfigList = keys.parse().expect("keys that can be used");
+    assert_eq!(list.to_string(), keys, "keys are read as they were written");
 }
 
 /// The details of a refusal can be read or are left out, and are shown on one line with the code.

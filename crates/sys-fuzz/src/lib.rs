@@ -17,6 +17,8 @@ mod bootstrap;
 mod client;
 mod condition;
 mod contract;
+mod dns_messages;
+mod ech;
 mod encoded;
 mod files;
 mod filter;
@@ -28,12 +30,14 @@ mod key_file;
 mod lines;
 mod list;
 mod message;
+mod proxy;
 mod store;
 #[cfg(test)]
 mod tests;
 mod things;
 mod token;
 mod update;
+mod zone;
 
 /// One parser, or a few that belong together.
 #[derive(Debug, Clone, Copy)]
@@ -58,12 +62,16 @@ pub const TARGETS: &[Target] = &[
     Target { name: "contract", run: contract::file },
     Target { name: "countries", run: lines::countries },
     Target { name: "descriptors", run: client::descriptors },
+    Target { name: "ech_config_list", run: |bytes| drop(ech::config_list(bytes)) },
+    Target { name: "dns_query", run: dns_messages::query },
+    Target { name: "doh_request", run: dns_messages::request },
     Target { name: "email", run: identity::email },
     Target { name: "encoded_record", run: encoded::record },
     Target { name: "filter", run: filter::text },
     Target { name: "filter_meaning", run: filter::meaning },
     Target { name: "frames", run: frames::body },
     Target { name: "http_head", run: http::head },
+    Target { name: "https_record", run: client::https_record },
     Target { name: "import_line", run: lines::record },
     Target { name: "kept_heads", run: client::kept_heads },
     Target { name: "key_file", run: key_file::file },
@@ -72,19 +80,23 @@ pub const TARGETS: &[Target] = &[
     Target { name: "message_protobuf", run: message::protobuf },
     Target { name: "page_token", run: store::page_token },
     Target { name: "picture", run: files::picture },
+    Target { name: "proxy_header", run: proxy::header },
     Target { name: "record_id", run: identity::record_id },
     Target { name: "reflection", run: message::reflection },
     Target { name: "refresh_token", run: token::refresh_token },
     Target { name: "refusal_details", run: client::refusal_details },
     Target { name: "request_form", run: http::form },
+    Target { name: "resolver_answer", run: sys_domain::fuzzing::resolver_answer },
     Target { name: "resume_token", run: store::resume_token },
     Target { name: "rule", run: contract::rule },
+    Target { name: "servers_file", run: client::servers_file },
     Target { name: "session_file", run: client::session_file },
     Target { name: "stored_key", run: store::key },
     Target { name: "stored_value", run: store::value },
     Target { name: "update_mask", run: update::mask },
     Target { name: "validation_rule", run: contract::validation_rule },
     Target { name: "write_ahead_log", run: store::log },
+    Target { name: "zone_input", run: zone::input },
 ];
 
 /// The target with this name.

@@ -1,9 +1,9 @@
 //! Some inputs of the corpus are there because they are read: where they are refused, their targets show nothing any more.
 
-use crate::{input, message, things::THINGS, token};
+use crate::{ech, input, message, things::THINGS, token};
 use std::{fs, path::Path};
 use sys_account::bootstrap::accounts::account_of;
-use sys_client::fuzzing::{kept_heads, pointer};
+use sys_client::fuzzing::{kept_heads, kept_servers, pointer, told_keys};
 use sys_contract::{Origin, SourceFile, load};
 use sys_core::{
     countries::Countries,
@@ -87,6 +87,17 @@ fn lines_of_the_corpus_are_read() {
     assert!(record("too_long").is_err());
     assert!(Countries::parse(&text("countries/table")).is_ok());
     assert!(kept_heads(&text("kept_heads/one")).is_some());
+    assert!(kept_servers(&text("servers_file/two")).is_some_and(|written| written.contains("AEX+DQBB")));
+    assert!(kept_servers(&text("servers_file/other_format")).is_none());
+    let told = |name: &str| told_keys(&corpus(&format!("https_record/{name}")), "example.org.");
+    assert!(matches!((told("keys"), told("no_name"), told("question")), (Some(Some(_)), Some(None), None)));
     assert!(pointer(&text("session_file/in_the_keychain")).is_some());
     assert!(audit_page_token(&text("audit_page_token/first")).is_some());
+}
+
+#[test]
+fn lists_of_ech_configurations_in_the_corpus_are_read() {
+    for name in ["one", "two", "newer_version", "extension", "mandatory_extension", "sixteen", "another_kem"] {
+        assert!(ech::config_list(&corpus(&format!("ech_config_list/{name}"))), "{name}");
+    }
 }

@@ -1,20 +1,29 @@
 //! A server, from its data directory to its port.
 
-use crate::{data_dir::DataDir, metrics, modules};
+use crate::{
+    data_dir::DataDir,
+    edge::{Edge, EdgeConfig},
+    metrics, modules,
+};
 use anyhow::{Context, anyhow, bail};
-use http::{Request, Response};
-use hyper::body::Incoming;
-use std::{fmt, future::Future, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    future::Future,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    path::PathBuf,
+    sync::Arc,
+    time::Duration,
+};
 use sys_account::{AccountModule, Mailer};
 use sys_core::{
     clock::Clock,
     countries::Countries,
-    gate::{Ahead, Arrival, Front, HEALTH_PATH, Source, TurnedAway},
+    gate::HEALTH_PATH,
     module::Module,
     monitor::{Monitor, Settings},
     throttle::Rates,
 };
-use sys_edge::{AllowedHosts, Bind, Drained, Limits, Listener};
+use sys_edge::{Bind, Drained, Limits, Listener, tls::Tls};
 use sys_keys::{Entropy, Keyring, SystemEntropy, Unsealer};
 use sys_store::{
     Store,
@@ -23,8 +32,7 @@ use sys_store::{
         redb::{RedbEngine, RedbOptions},
     },
 };
-use tokio::sync::oneshot;
-use tower::ServiceExt;
+use tokio::sync::{oneshot, watch};
 use zeroize::Zeroizing;
 
 /// The record type of orgs.
@@ -37,6 +45,8 @@ pub struct Config {
     pub data_dir: PathBuf,
     /// What to listen on.
     pub listen: SocketAddr,
+    /// How it is reached beyond loopback.
+    pub edge: EdgeConfig,
     /// What to answer metrics on, if anything.
     pub metrics_listen: Option<SocketAddr>,
     /// Who signs access tokens; by default the address that it listens on.
@@ -93,6 +103,7 @@ pub struct Server {
     pub(crate) data_dir: DataDir,
     issuer: String,
     listener: Listener,
+    edge: Edge,
     metrics: Option<Listener>,
 }
 
@@ -100,18 +111,26 @@ impl Server {
     /// Opens the data, loads the modules and takes the port. `in_process` are modules with handlers beside sys-account.
     pub async fn start(config: Config, in_process: Vec<Arc<dyn Module>>) -> anyhow::Result<Self> {
         let data_dir = DataDir::open(&config.data_dir)?;
-        let bind = Bind { addr: config.listen, limits: config.limits, allowed_hosts: AllowedHosts::loopback() };
+        let tls = Tls::new()?;
+        let bind = Bind {
+            limits: config.limits.clone(),
+            allowed_hosts: config.edge.allowed_hosts(),
+            tls: config.edge.is_tls().then(|| tls.clone()),
+            proxy: config.edge.proxies.clone(),
+            ..Bind::at(config.listen)
+        };
         let listener = Listener::bind(bind).await?.ahead(HEALTH_PATH);
         let metrics = match config.metrics_listen {
             Some(addr) => Some(Listener::bind(metrics::bind(addr)).await.context("metrics are not answered")?),
             None => None,
         };
         let store = open_store(&data_dir, config.unsealer, config.cache_bytes).await?;
-        let issuer = config.issuer.unwrap_or_else(|| format!("http://{}", listener.local_addr()));
+        let issuer = config.issuer.unwrap_or_else(|| config.edge.url(listener.local_addr()));
         let settings =
             Settings { issuer: issuer.clone(), rates: config.rates, clock: config.clock, countries: config.countries };
         let about = sys_account::Settings { server: issuer.clone(), accounts_found_orgs: config.allow_org_create };
         let mut monitor = monitor_over(store.clone(), settings, about, in_process, &config.modules).await?;
+        let edge = Edge::start(config.edge, &config.limits, listener.local_addr(), tls, &monitor).await?;
         tell_unserved(&store, &monitor).await?;
         if let Some(so_far) = monitor.unfinished_import().await? {
             tracing::warn!(
@@ -126,7 +145,7 @@ impl Server {
         };
         monitor.send_mail_with(mailer.into_send());
         monitor.keep_audit(config.audit_retention);
-        Ok(Self { monitor, data_dir, issuer, listener, metrics })
+        Ok(Self { monitor, data_dir, issuer, listener, edge, metrics })
     }
 
     /// The address that it listens on.
@@ -137,6 +156,34 @@ impl Server {
     /// The address that it answers metrics on.
     pub fn metrics_addr(&self) -> Option<SocketAddr> {
         self.metrics.as_ref().map(Listener::local_addr)
+    }
+
+    /// The addresses that it answers for its zones on.
+    pub fn dns_addrs(&self) -> impl Iterator<Item = SocketAddr> {
+        self.edge.dns_addrs()
+    }
+
+    /// The address that it sends plain HTTP on from.
+    pub fn plain_addr(&self) -> Option<SocketAddr> {
+        self.edge.plain_addr()
+    }
+
+    /// The SHA-256 of the certificate by which clients trust it, where it signs its own.
+    pub fn ca_fingerprint(&self) -> Option<[u8; 32]> {
+        self.edge.domain.ca_fingerprint()
+    }
+
+    /// The URL that programs on this machine reach it by.
+    pub fn url(&self) -> String {
+        let mut addr = self.addr();
+        if addr.ip().is_unspecified() {
+            addr.set_ip(IpAddr::V4(Ipv4Addr::LOCALHOST));
+        }
+        match self.ca_fingerprint() {
+            Some(_) => format!("https://{addr}"),
+            // Its certificates are for names.
+            None => self.issuer.clone(),
+        }
     }
 
     /// The reference monitor, for what is done at assembly.
@@ -178,8 +225,15 @@ impl Server {
             // Streams would keep their connections until the drain's time is up.
             end_streams();
         };
-        let served =
-            self.listener.serve(tower::service_fn(move |request| answer(front.clone(), request)), stopped).await;
+        let (stop, stopping) = watch::channel(false);
+        let (around, beside) = self.edge.serve(&stopping);
+        let stopped = async move {
+            stopped.await;
+            // Who listens has ended already, if nobody does.
+            let _ = stop.send(true);
+        };
+        let served = self.listener.serve(around.gate(front), stopped).await;
+        beside.ended().await;
         // Until here metrics show how the drain goes.
         drop(served_out);
         if let Some(metrics) = metrics
@@ -225,26 +279,6 @@ async fn tell_unserved(store: &Store, monitor: &Monitor) -> anyhow::Result<()> {
         }
     }
     Ok(())
-}
-
-/// Hands a request to the gate, with its source as the listener saw it.
-async fn answer(
-    front: Front,
-    mut request: Request<Incoming>,
-) -> Result<Response<sys_core::gate::FrontBody>, std::convert::Infallible> {
-    if let Some(source) = request.extensions().get::<sys_edge::Source>().copied() {
-        request.extensions_mut().insert(Source(source.0));
-    }
-    if let Some(arrival) = request.extensions().get::<sys_edge::Arrival>().copied() {
-        request.extensions_mut().insert(Arrival(arrival.0));
-    }
-    if request.extensions().get::<sys_edge::Ahead>().is_some() {
-        request.extensions_mut().insert(Ahead);
-    }
-    if request.extensions().get::<sys_edge::TurnedAway>().is_some() {
-        request.extensions_mut().insert(TurnedAway);
-    }
-    front.oneshot(request).await
 }
 
 /// Runs what takes its time on a thread for that.

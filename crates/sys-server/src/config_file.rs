@@ -4,12 +4,16 @@
 //! the file is a secret: it names the files that hold them, so that it can be shown and kept in a repository. The schema
 //! that editors use is made from the very types that read the file.
 
+mod edge;
+
+pub use edge::{Acme, Address, CertificateFiles, Dns, ExternalAccount, Host, Http, SecurityTxt, Tls};
+
 use schemars::JsonSchema;
 use serde::Deserialize;
 use std::{
     fmt, fs, io,
     net::SocketAddr,
-    num::NonZeroU32,
+    num::{NonZeroU16, NonZeroU32},
     path::{Path, PathBuf},
 };
 use sys_contract::names;
@@ -26,8 +30,26 @@ const MAX_FILE_BYTES: u64 = 64 << 10;
 pub struct ConfigFile {
     /// Where everything is kept: made if it is not there, closed to all but its owner.
     pub data_dir: Option<PathBuf>,
-    /// What to listen on, such as `127.0.0.1:8443`. Loopback only, as long as there is no TLS.
-    pub listen: Option<Loopback>,
+    /// What to listen on, such as `192.0.2.1:443`. Loopback only, where there is no TLS.
+    pub listen: Option<Address>,
+    /// Where plain HTTP is sent on to TLS, such as `192.0.2.1:80`. Nowhere if it is left out.
+    pub plain_listen: Option<Address>,
+    /// The domains that the server is reached by, such as `org.example`.
+    pub domains: Vec<String>,
+    /// Further names that it is reached by, within the domains, such as `www.example.org`.
+    pub hosts: Vec<String>,
+    /// The port that clients reach it on; by default the one that is listened on.
+    pub https_port: Option<NonZeroU16>,
+    /// The addresses that the names lead to. By default the one that is listened on.
+    pub public_addresses: Vec<Host>,
+    /// The networks of proxies in front, such as `192.0.2.0/24`, which say by PROXY protocol v2 who is behind them.
+    pub proxies: Vec<String>,
+    /// Certificates, and how names are hidden.
+    pub tls: Tls,
+    /// The zones of the domains.
+    pub dns: Dns,
+    /// What answers over HTTP say beside what was asked.
+    pub http: Http,
     /// Where metrics are answered, such as `127.0.0.1:9464`. Loopback only; nowhere if it is left out.
     pub metrics_listen: Option<Loopback>,
     /// The file that holds the passphrase of the master key.
@@ -153,7 +175,7 @@ impl TryFrom<String> for Loopback {
         if addr.ip().to_canonical().is_loopback() {
             Ok(Self(addr))
         } else {
-            Err("other machines reach this address, and there is no TLS yet: write 127.0.0.1:PORT".to_owned())
+            Err("other machines reach this address: write 127.0.0.1:PORT".to_owned())
         }
     }
 }
@@ -257,7 +279,12 @@ impl ConfigFile {
             &mut file.countries_file,
             &mut file.mail.outbox_dir,
         ];
-        for named in paths.into_iter().flatten().chain(&mut file.modules) {
+        let acme = file.tls.acme.iter_mut().flat_map(|acme| {
+            let key = acme.external_account.as_mut().map(|account| &mut account.key_file);
+            acme.root_file.iter_mut().chain(key)
+        });
+        let certificates = file.tls.files.iter_mut().flat_map(|files| [&mut files.chain, &mut files.key]);
+        for named in paths.into_iter().flatten().chain(&mut file.modules).chain(acme).chain(certificates) {
             *named = folder.join(&*named);
         }
         Ok(file)
@@ -347,10 +374,13 @@ mod tests {
             "3:3: `acount` is no setting here; did you mean `account`? settings here are source, account, sign_in_per_minute",
         );
         check(
-            "data_dir: x\nlisten: 192.0.2.1:5",
-            "2:9: other machines reach this address, and there is no TLS yet: write 127.0.0.1:PORT",
+            "data_dir: x\nmetrics_listen: 192.0.2.1:5",
+            "2:17: other machines reach this address: write 127.0.0.1:PORT",
         );
-        check("listen: here", "1:9: not an address: write 127.0.0.1:PORT or \"[::1]:PORT\"");
+        check("metrics_listen: here", "1:17: not an address: write 127.0.0.1:PORT or \"[::1]:PORT\"");
+        check("listen: here", "1:9: not an address: write ADDRESS:PORT or \"[ADDRESS]:PORT\"; names are not looked up");
+        check("public_addresses: [x]", "1:20: not an address: write one such as 192.0.2.1 or \"2001:db8::1\"");
+        check("tls: {acme: {}}", "1:13: `email` is missing beside the others: write `email: VALUE`");
         check("data_dir: x\ncache_mb: 0", "2:1: write a whole number, 1 or more");
         check("data_dir: x\ncache_mb: many", "2:11: write a whole number, 1 or more");
         check("allow_org_create: maybe", "1:19: write true or false");
@@ -387,7 +417,7 @@ mod tests {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/sys-server.yaml");
         let file = ConfigFile::read(&path).unwrap_or_else(|error| panic!("{error}"));
         assert_eq!(file.data_dir.as_deref(), Some(Path::new("/var/lib/sys")));
-        assert_eq!(file.listen, Some(Loopback(([127, 0, 0, 1], 8443).into())));
+        assert_eq!(file.listen, Some(Address(([127, 0, 0, 1], 8443).into())));
         let (limits, rates) = (sys_edge::Limits::default(), sys_core::throttle::Rates::default());
         let shown = &file.limits;
         for (shown, default) in [

@@ -1,5 +1,6 @@
 //! What a server says at its start: what came in, how to become superadmin, what to try, and where it is ready.
 
+use data_encoding::HEXLOWER;
 use std::{
     env,
     io::{self, Write},
@@ -14,7 +15,7 @@ use sys_server::{
 /// The module whose commands a newcomer tries.
 const NOTES: &str = "mod-notes";
 
-/// Imports what is to be imported and prints the first steps. The last line is `ready http://ADDRESS`.
+/// Imports what is to be imported and prints the first steps. The last line is `ready URL`.
 pub(crate) async fn print(import: Option<&Path>, key_is_readable: bool, server: &Server) -> anyhow::Result<()> {
     let mut out = String::new();
     if key_is_readable {
@@ -28,19 +29,30 @@ pub(crate) async fn print(import: Option<&Path>, key_is_readable: bool, server: 
         summary(&mut out, &bootstrap::import(server, file).await?, server);
         somebody = bootstrap::somebody(server, file).await?.map(|somebody| (somebody, file));
     }
-    let (url, sys) = (format!("http://{}", server.addr()), client());
+    let (url, sys) = (server.url(), client());
+    // What a client needs to trust the server, in the commands that log in.
+    let at = match server.ca_fingerprint() {
+        Some(fingerprint) => format!("{url} --ca sha256:{}", HEXLOWER.encode(&fingerprint)),
+        None => url.clone(),
+    };
     if let Some(token) = server.new_setup_token().await? {
         out.push_str(&format!(
-            "\nno superadmin yet; within 30 minutes, once, in another terminal:\n  {sys} setup --server {url} --email \
+            "\nno superadmin yet; within 30 minutes, once, in another terminal:\n  {sys} setup --server {at} --email \
              you@example.org\nit asks for this token: {}\n",
             token.as_str()
         ));
     }
     match somebody {
-        Some((somebody, file)) => tour(&mut out, &somebody, file, server, &url, &sys),
+        Some((somebody, file)) => tour(&mut out, &somebody, file, server, &at, &sys),
         None => out.push_str(&format!(
-            "\ntry next, in another terminal:\n  {sys} login --server {url} --email EMAIL\n  {sys} whoami\n  {sys} org list\n"
+            "\ntry next, in another terminal:\n  {sys} login --server {at} --email EMAIL\n  {sys} whoami\n  {sys} org list\n"
         )),
+    }
+    for addr in server.dns_addrs() {
+        out.push_str(&format!("\nzones {addr}\n"));
+    }
+    if let Some(addr) = server.plain_addr() {
+        out.push_str(&format!("\nplain http://{addr}\n"));
     }
     if let Some(addr) = server.metrics_addr() {
         out.push_str(&format!("\nmetrics http://{addr}/metrics\n"));
@@ -52,9 +64,9 @@ pub(crate) async fn print(import: Option<&Path>, key_is_readable: bool, server: 
 }
 
 /// Three commands that work as they stand, as somebody of the organisation that came in.
-fn tour(out: &mut String, somebody: &Somebody, file: &Path, server: &Server, url: &str, sys: &str) {
+fn tour(out: &mut String, somebody: &Somebody, file: &Path, server: &Server, at: &str, sys: &str) {
     let Somebody { email, org, project, password } = somebody;
-    let login = format!("{sys} login --server {url} --email {}", shell_word(email));
+    let login = format!("{sys} login --server {at} --email {}", shell_word(email));
     match password {
         PasswordAt::Drawn(line) => {
             let drawn = shell_word(&near(&server.drawn_passwords()));

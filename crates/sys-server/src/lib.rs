@@ -7,12 +7,14 @@ pub mod bootstrap;
 pub mod config_file;
 mod data_dir;
 pub mod doctor;
+pub mod edge;
 pub mod import;
 mod metrics;
 pub mod modules;
 pub mod upkeep;
 
 pub use assemble::{Config, Mailing, Server};
+pub use edge::EdgeConfig;
 
 /// Calls take and give back much memory in small pieces, and passwords in large ones (docs/decisions/0020-allocator.md). Here and
 /// not in the binary, so that tests and benchmarks run what is shipped.

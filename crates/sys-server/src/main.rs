@@ -2,6 +2,7 @@
 
 mod bring_in;
 mod checks;
+mod edge_flags;
 mod examine;
 mod first_steps;
 mod key_flags;

@@ -14,7 +14,7 @@ use prometheus_client::{
 };
 use std::{convert::Infallible, fmt, fs, net::SocketAddr, path::PathBuf, sync::Arc};
 use sys_core::metrics::Observer;
-use sys_edge::{AllowedHosts, Bind, Limits};
+use sys_edge::{Bind, Limits};
 
 /// Where metrics are answered.
 const PATH: &str = "/metrics";
@@ -28,7 +28,7 @@ const TICKS_PER_SECOND: f64 = 100.0;
 /// The listener's bounds.
 pub(crate) fn bind(addr: SocketAddr) -> Bind {
     let limits = Limits { connections: CONNECTIONS, ..Limits::default() };
-    Bind { addr, limits, allowed_hosts: AllowedHosts::loopback() }
+    Bind { limits, ..Bind::at(addr) }
 }
 
 /// What metrics are made from.

@@ -2,6 +2,7 @@
 
 use crate::{
     bring_in::ImportOptions,
+    edge_flags::EdgeFlags,
     examine::Doctor,
     key_flags::unsealer,
     offline::{ChangePassphrase, EndSessions},
@@ -18,7 +19,7 @@ use sys_core::{
 use sys_edge::Limits;
 use sys_server::{
     Config, Mailing,
-    config_file::{self, ConfigFile, LogFilter, LogFormat, Loopback},
+    config_file::{self, ConfigFile, LogFilter, LogFormat},
 };
 
 /// What the server listens on where nobody says.
@@ -110,6 +111,9 @@ pub(crate) struct Run {
     #[arg(long, value_name = "ADDRESS", value_parser = address)]
     pub(crate) listen: Option<SocketAddr>,
 
+    #[command(flatten)]
+    pub(crate) edge: EdgeFlags,
+
     /// Answers metrics for Prometheus on this address, at /metrics. Loopback only; off by default.
     #[arg(long, value_name = "ADDRESS", value_parser = address)]
     pub(crate) metrics_listen: Option<SocketAddr>,
@@ -185,6 +189,7 @@ impl Run {
             config: Some(file),
             data_dir: None,
             listen: None,
+            edge: EdgeFlags::default(),
             metrics_listen: None,
             passphrase_file: None,
             danger_key_file: None,
@@ -215,6 +220,8 @@ impl Run {
 
     /// The server that was asked for.
     pub(crate) fn settings(self, file: ConfigFile) -> anyhow::Result<Settings> {
+        let listen = self.listen.or(file.listen.map(|address| address.0)).unwrap_or(LISTEN);
+        let edge = self.edge.config(&file, listen)?;
         let data_dir = self.data_dir.or(file.data_dir).context("no data directory is named: write `data_dir: DIR`")?;
         // The two say one thing: a flag for either takes the place of both.
         let (passphrase, danger) = match (self.passphrase_file, self.danger_key_file) {
@@ -231,12 +238,12 @@ impl Run {
                 (None, None) => Mailing::DataDir,
             },
         };
-        let address = |flag: Option<SocketAddr>, file: Option<Loopback>| flag.or(file.map(|loopback| loopback.0));
         let cache_mb = self.cache_mb.or(file.cache_mb.map(u32::from)).unwrap_or(CACHE_MB);
         let config = Config {
             data_dir,
-            listen: address(self.listen, file.listen).unwrap_or(LISTEN),
-            metrics_listen: address(self.metrics_listen, file.metrics_listen),
+            listen,
+            edge,
+            metrics_listen: self.metrics_listen.or(file.metrics_listen.map(|loopback| loopback.0)),
             issuer: None,
             unsealer: unsealer(passphrase, danger)?,
             modules: if self.modules.is_empty() { file.modules } else { self.modules },
@@ -258,7 +265,7 @@ fn days(days: NonZeroU32) -> Duration {
     Duration::from_secs(u64::from(days.get()).saturating_mul(86_400))
 }
 
-fn address(text: &str) -> Result<SocketAddr, String> {
+pub(crate) fn address(text: &str) -> Result<SocketAddr, String> {
     let unlike =
         |_| "write an address and a port, such as 127.0.0.1:8443 or [::1]:8443; names are not looked up".to_owned();
     text.parse().map_err(unlike)

@@ -15,11 +15,12 @@ use sys_account::{AccountModule, Settings, bootstrap};
 use sys_core::{
     clock::Clock,
     countries::Countries,
-    gate::Source,
+    gate::{Source, Transport},
     host::LoadedModule,
     monitor::{self, Monitor},
     outbox::Mail,
     throttle::Rates,
+    token::CertificateHash,
 };
 use sys_keys::{Entropy, Keyring, SystemEntropy, Unsealer};
 use sys_store::{
@@ -38,6 +39,7 @@ pub(crate) struct Server {
     hand: Arc<AtomicI64>,
     mails: Arc<Mutex<Vec<Mail>>>,
     source: IpAddr,
+    transport: Mutex<Option<Transport>>,
     remains: Remains,
 }
 
@@ -47,10 +49,22 @@ struct Remains {
     engine: MemoryEngine,
     settings: Settings,
     clock: Clock,
+    sign_in_per_minute: u32,
 }
 
 /// What a call came to: the answer, or the code and reason of its refusal.
 pub(crate) type Answer = Result<Value, (String, String)>;
+
+/// Over what a call comes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Connection {
+    /// Of this machine, without TLS.
+    Plain,
+    /// Without a client certificate.
+    Tls,
+    /// With the one that has this number.
+    Certificate(u8),
+}
 
 /// Somebody who is logged in.
 #[derive(Debug, Clone)]
@@ -63,13 +77,22 @@ pub(crate) struct Person {
 
 impl Remains {
     fn none(settings: Settings, clock: Clock) -> Self {
-        Self { files: tempfile::tempdir().unwrap(), engine: MemoryEngine::new(), settings, clock }
+        let (files, engine) = (tempfile::tempdir().unwrap(), MemoryEngine::new());
+        Self { files, engine, settings, clock, sign_in_per_minute: 10_000 }
     }
 }
 
 impl Server {
     pub(crate) async fn new() -> Self {
         Self::with(Settings { server: "http://127.0.0.1:8443".to_owned(), accounts_found_orgs: true }).await
+    }
+
+    /// A server where sources may sign in so often.
+    pub(crate) async fn throttled(sign_in_per_minute: u32) -> Self {
+        let settings = Settings { server: "http://127.0.0.1:8443".to_owned(), accounts_found_orgs: true };
+        let hand = Arc::new(AtomicI64::new(0));
+        let remains = Remains::none(settings, Clock::Shifted(hand.clone()));
+        Self::start(Remains { sign_in_per_minute, ..remains }, hand).await
     }
 
     pub(crate) async fn with(settings: Settings) -> Self {
@@ -93,7 +116,7 @@ impl Server {
     }
 
     async fn start(remains: Remains, hand: Arc<AtomicI64>) -> Self {
-        let Remains { files, engine, settings, clock } = &remains;
+        let Remains { files, engine, settings, clock, sign_in_per_minute } = &remains;
         let entropy: Arc<dyn Entropy> = Arc::new(SystemEntropy::default());
         let unsealer = Unsealer::DangerKeyFile(files.path().join("danger"));
         let keys = files.path().join("keys");
@@ -105,7 +128,7 @@ impl Server {
         let settings_of_core = monitor::Settings {
             issuer: settings.server.clone(),
             rates: Rates {
-                sign_in_per_minute: NonZeroU32::new(10_000).unwrap(),
+                sign_in_per_minute: NonZeroU32::new(*sign_in_per_minute).unwrap(),
                 danger_nothing_else: true,
                 ..Rates::default()
             },
@@ -124,12 +147,24 @@ impl Server {
             Box::pin(async { Ok(()) })
         }));
         let source = IpAddr::V4(Ipv4Addr::LOCALHOST);
-        Self { monitor, entropy, account, hand, mails, source, remains }
+        Self { monitor, entropy, account, hand, mails, source, transport: Mutex::default(), remains }
     }
 
     /// Calls from now on come from there.
     pub(crate) fn come_from(&mut self, source: [u8; 4]) {
         self.source = IpAddr::V4(source.into());
+    }
+
+    /// Calls from now on come over this.
+    pub(crate) fn come_over(&self, connection: Connection) {
+        let certificate = match connection {
+            Connection::Plain => return *self.transport.lock().unwrap() = None,
+            Connection::Tls => None,
+            Connection::Certificate(number) => Some(CertificateHash([number; 32])),
+        };
+        let transport =
+            Transport { version: 0x0304, group: 0x11ec, ech_accepted: true, client_certificate: certificate };
+        *self.transport.lock().unwrap() = Some(transport);
     }
 
     /// Time passes.
@@ -150,6 +185,9 @@ impl Server {
         }
         let mut http = http.body(Full::new(bytes::Bytes::from(request.to_string()))).unwrap();
         http.extensions_mut().insert(Source(self.source));
+        if let Some(transport) = *self.transport.lock().unwrap() {
+            http.extensions_mut().insert(transport);
+        }
         let response = self.monitor.front().call(http).await.unwrap();
         let good = response.status().is_success();
         let body = response.into_body().collect().await.unwrap().to_bytes();

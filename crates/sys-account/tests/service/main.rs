@@ -10,6 +10,7 @@
 )]
 
 mod address;
+mod bound;
 mod harness;
 mod import;
 mod memberships;

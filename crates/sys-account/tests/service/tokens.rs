@@ -1,8 +1,9 @@
 //! Tokens and sessions against a model: random people log in, refresh, show old tokens, revoke, prove themselves and change
 //! passwords, while the clock goes on, is set back, and the server restarts. After each step every token that was ever handed
-//! out is shown, and what becomes of it is what the model says. The model knows the promises and none of the code.
+//! out is shown over each kind of connection, and what becomes of it is what the model says. The model knows the promises and
+//! none of the code.
 
-use super::harness::{Answer, PASSWORD, Person, Server};
+use super::harness::{Answer, Connection, PASSWORD, Person, Server};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
@@ -18,17 +19,21 @@ const LIFE_S: i64 = 180 * DAY;
 /// How far the clock may have been set back before what was issued counts as issued in the future.
 const SKEW_S: i64 = 30;
 const PEOPLE: [&str; 2] = ["ada", "bob"];
+const CONNECTIONS: [Connection; 4] =
+    [Connection::Plain, Connection::Tls, Connection::Certificate(1), Connection::Certificate(2)];
 
 /// What happens next. Numbers are taken modulo what there is.
 #[derive(Debug, Clone)]
 enum Step {
     LogIn {
         who: usize,
+        over: Connection,
     },
-    /// Mostly the newest token of a session, else any that was ever handed out.
+    /// Mostly the newest token of a session, else any that was ever handed out; mostly where the session was begun.
     Refresh {
         pair: usize,
         any: bool,
+        over: Option<Connection>,
     },
     LogOut {
         pair: usize,
@@ -59,13 +64,16 @@ enum Step {
 
 fn step() -> impl Strategy<Value = Step> {
     let one = || 0_usize..64;
+    let over = || prop::sample::select(CONNECTIONS.to_vec());
+    let elsewhere = prop::option::weighted(0.3, over());
     let waits = prop_oneof![
         prop::sample::select(vec![1, 29, 31, TOKEN_S - 1, TOKEN_S, DAY, IDLE_S - 1, IDLE_S]),
         prop::sample::select(vec![-1, -SKEW_S, -SKEW_S - 1, -TOKEN_S, -DAY]),
     ];
     prop_oneof![
-        3 => (0..PEOPLE.len()).prop_map(|who| Step::LogIn { who }),
-        6 => (one(), prop::bool::weighted(0.2)).prop_map(|(pair, any)| Step::Refresh { pair, any }),
+        3 => (0..PEOPLE.len(), over()).prop_map(|(who, over)| Step::LogIn { who, over }),
+        6 => (one(), prop::bool::weighted(0.2), elsewhere)
+            .prop_map(|(pair, any, over)| Step::Refresh { pair, any, over }),
         1 => one().prop_map(|pair| Step::LogOut { pair }),
         1 => (one(), one()).prop_map(|(pair, session)| Step::Revoke { pair, session }),
         1 => (one(), any::<bool>()).prop_map(|(pair, keep_current)| Step::RevokeAll { pair, keep_current }),
@@ -81,6 +89,8 @@ fn step() -> impl Strategy<Value = Step> {
 #[derive(Debug)]
 struct Session {
     who: usize,
+    /// The connection that it was begun over.
+    over: Connection,
     begun: i64,
     last_used: i64,
     ends: i64,
@@ -106,6 +116,17 @@ struct Model {
     pairs: Vec<Pair>,
 }
 
+impl Session {
+    /// Whether its tokens may be used over this. A session that was begun with a certificate is bound to it.
+    fn is_usable_over(&self, connection: Connection) -> bool {
+        !self.is_bound() || connection == self.over
+    }
+
+    fn is_bound(&self) -> bool {
+        matches!(self.over, Connection::Certificate(_))
+    }
+}
+
 impl Model {
     /// Whether an access token opens anything.
     fn is_good(&self, pair: &Pair) -> bool {
@@ -127,20 +148,24 @@ impl Model {
     }
 
     /// Somebody has logged in. What had run out by then does not come back when the clock is set back.
-    fn logged_in(&mut self, who: usize, tokens: Person, session_id: String) {
+    fn logged_in(&mut self, who: usize, over: Connection, tokens: Person, session_id: String) {
         let now = self.now;
         self.end(|_, session| session.who == who && session.ends <= now);
         let (session, newest) = (self.sessions.len(), self.pairs.len());
         let session_row =
-            Session { who, begun: now, last_used: now, ends: now + IDLE_S, proven: now, newest, gone: false };
+            Session { who, over, begun: now, last_used: now, ends: now + IDLE_S, proven: now, newest, gone: false };
         self.sessions.push(session_row);
         self.pairs.push(Pair { session, issued: now, tokens, session_id });
     }
 
     /// What becomes of a refresh token: whether the next pair is handed out.
-    fn refreshes(&mut self, pair: usize) -> bool {
+    fn refreshes(&mut self, pair: usize, over: Connection) -> bool {
         let session = &mut self.sessions[self.pairs[pair].session];
         if session.gone {
+            return false;
+        }
+        if !session.is_usable_over(over) {
+            // A thief without the key, who must not log the owner out.
             return false;
         }
         if session.newest != pair {
@@ -163,10 +188,10 @@ impl Model {
     }
 
     /// The sessions that somebody is shown.
-    fn shown(&self, who: usize) -> BTreeSet<(String, i64, i64, i64)> {
+    fn shown(&self, who: usize) -> BTreeSet<(String, i64, i64, i64, bool)> {
         let alive = |session: &&Session| session.who == who && !session.gone && self.now < session.ends;
         let id = |session: &Session| self.pairs[session.newest].session_id.clone();
-        let row = |session: &Session| (id(session), session.begun, session.last_used, session.ends);
+        let row = |session: &Session| (id(session), session.begun, session.last_used, session.ends, session.is_bound());
         self.sessions.iter().filter(alive).map(row).collect()
     }
 }
@@ -194,7 +219,9 @@ impl World {
         Self { server, model: Model { now: BEGUN, ..Model::default() }, emails, passwords }
     }
 
+    /// A call of who was handed these tokens, where he was handed them.
     async fn call(&self, pair: usize, method: &str, request: Value) -> Answer {
+        self.server.come_over(self.model.sessions[self.model.pairs[pair].session].over);
         self.server.call(Some(&self.model.pairs[pair].tokens), method, request).await
     }
 
@@ -206,11 +233,12 @@ impl World {
             }
             return;
         };
-        if let Step::LogIn { who } = step {
+        if let Step::LogIn { who, over } = step {
+            self.server.come_over(*over);
             let request = json!({"email": self.emails[*who], "password": self.passwords[*who], "deviceName": "d"});
             let pair = self.server.call(None, "AuthService/Login", request).await.unwrap();
             let tokens = super::harness::person(&self.emails[*who], &pair);
-            self.model.logged_in(*who, tokens, pair["sessionId"].as_str().unwrap().to_owned());
+            self.model.logged_in(*who, *over, tokens, pair["sessionId"].as_str().unwrap().to_owned());
         }
         if let Step::Wait { seconds } = step {
             self.wait(*seconds);
@@ -226,10 +254,10 @@ impl World {
     async fn act(&mut self, step: &Step) {
         let chosen = |pair: &usize| pair % self.model.pairs.len();
         match step {
-            Step::Refresh { pair, any } => {
+            Step::Refresh { pair, any, over } => {
                 let session = pair % self.model.sessions.len();
                 let pair = if *any { chosen(pair) } else { self.model.sessions[session].newest };
-                self.refresh(pair).await;
+                self.refresh(pair, *over).await;
             }
             Step::LogOut { pair } => {
                 let pair = chosen(pair);
@@ -256,17 +284,19 @@ impl World {
                 let session = session % self.model.sessions.len();
                 for _ in 0..5 {
                     self.wait(IDLE_S - 1);
-                    self.refresh(self.model.sessions[session].newest).await;
+                    self.refresh(self.model.sessions[session].newest, None).await;
                 }
             }
             Step::LogIn { .. } | Step::Wait { .. } | Step::Restart => {}
         }
     }
 
-    async fn refresh(&mut self, pair: usize) {
+    async fn refresh(&mut self, pair: usize, over: Option<Connection>) {
+        let over = over.unwrap_or(self.model.sessions[self.model.pairs[pair].session].over);
+        self.server.come_over(over);
         let request = json!({"refreshToken": self.model.pairs[pair].tokens.refresh});
         let answer = self.server.call(None, "AuthService/Refresh", request).await;
-        let expected = self.model.refreshes(pair);
+        let expected = self.model.refreshes(pair, over);
         assert_eq!(answer.is_ok(), expected, "{answer:?}");
         if let Ok(next) = answer {
             let before = &self.model.pairs[pair];
@@ -329,6 +359,15 @@ impl World {
     async fn check(&self) {
         for (number, pair) in self.model.pairs.iter().enumerate() {
             let about = || format!("pair {number} of session {} at {}", pair.session, self.model.now - BEGUN);
+            for over in CONNECTIONS {
+                self.server.come_over(over);
+                let shown = self.server.call(Some(&pair.tokens), "SessionService/ListSessions", json!({})).await;
+                let good = self.model.is_good(pair) && self.model.sessions[pair.session].is_usable_over(over);
+                match shown {
+                    Ok(_) => assert!(good, "{} over {over:?}", about()),
+                    Err((code, _)) => assert_eq!((code.as_str(), good), ("unauthenticated", false), "{}", about()),
+                }
+            }
             let listed = self.call(number, "SessionService/ListSessions", json!({})).await;
             if !self.model.is_good(pair) {
                 assert_eq!(listed.unwrap_err().0, "unauthenticated", "{}", about());
@@ -338,7 +377,8 @@ impl World {
             let sessions = listed["sessions"].as_array().unwrap();
             let rows = sessions.iter().map(|row| {
                 let at = |field: &str| unix_s(row[field].as_str().unwrap());
-                (row["id"].as_str().unwrap().to_owned(), at("createdAt"), at("lastUsedAt"), at("expiresAt"))
+                let id = row["id"].as_str().unwrap().to_owned();
+                (id, at("createdAt"), at("lastUsedAt"), at("expiresAt"), row["boundToDevice"] == true)
             });
             assert_eq!(
                 rows.collect::<BTreeSet<_>>(),

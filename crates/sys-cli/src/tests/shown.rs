@@ -1,7 +1,7 @@
 //! What answers look like.
 
-use super::notes;
-use crate::{output, table};
+use super::{notes, served};
+use crate::{command_tree::Tree, output, table};
 use prost_reflect::DynamicMessage;
 use serde_json::{Value as Json, json};
 use unicode_width::UnicodeWidthStr;
@@ -76,4 +76,38 @@ fn json_has_the_names_of_the_contract_and_every_field() {
         "id": "note_1", "org_id": "", "project_id": "", "author_id": "", "title": "", "published": false, "draft": "", "etag": "",
     });
     assert_eq!(shown, expect);
+}
+
+const REPORT: &str = r#"syntax = "proto3";
+package report.v1;
+import "sys/policy/v1/policy.proto";
+// Reports.
+service ReportService {
+  // Reports.
+  rpc Make(MakeRequest) returns (Report) { option (sys.policy.v1.method_allow) = {public: true}; }
+}
+message MakeRequest {}
+message Report { string state = 1; repeated Finding findings = 2; repeated Finding others = 3; }
+message Finding { string about = 1; string remedy = 2; repeated string names = 3; bytes key = 4; }
+"#;
+
+#[test]
+fn lists_in_one_record_stand_below_it_and_are_never_cut() {
+    let tree = Tree::of(&[served("report", "report/v1/report.proto", REPORT)]);
+    let report = tree.verb("report", "make").expect("the verb").method.output();
+    let finding = |about: &str| json!({ "about": about, "remedy": "do this, then that", "names": ["a", "b"] });
+    let message = json!({ "state": "GREEN", "findings": [finding("one"), finding("another")] });
+    let message = DynamicMessage::deserialize(report, message).expect("an answer");
+    let expect = "\
+STATE  GREEN
+
+FINDINGS
+ABOUT    REMEDY              NAMES
+one      do this, then that  a, b
+another  do this, then that  a, b";
+    assert_eq!(table::of(&message, Some(80)), expect);
+    let narrow = table::of(&message, Some(20));
+    let expect = "FINDINGS\nABOUT   one\nREMEDY  do this, then that\nNAMES   a, b\n";
+    assert!(narrow.contains(expect) && !narrow.contains('…'), "{narrow}");
+    assert!(!narrow.contains("OTHERS"), "{narrow}");
 }

@@ -1,7 +1,7 @@
 //! The session in a keychain: GNOME Keyring, which nobody here wrote, on a session bus of the test's own. `cargo xtask test`
 //! installs both and runs these tests; `cargo test` alone does not need them.
 
-use super::{Ran, Server, Sys};
+use super::{Ran, Server, Sys, tls};
 use secret_service::{EncryptionType, SecretService};
 use serde_json::json;
 use std::{
@@ -194,6 +194,30 @@ fn a_session_moves_between_file_and_keychain_and_leaves_nothing_behind() {
     assert_eq!(desktop.secrets().map(|secrets| secrets.len()), Some(2));
     assert_eq!(desktop.run(&other, &["logout"]).exit, 0);
     assert_eq!(desktop.run(&sys, &["whoami"]).exit, 0, "another directory's logout ends this session, too");
+}
+
+#[test]
+#[ignore = "needs dbus-daemon and gnome-keyring; `cargo xtask test` installs and runs them"]
+fn the_device_key_lies_where_the_session_does() {
+    let (desktop, sys) = (Desktop::start(), Sys::new());
+    let (server, authority) = tls::start();
+    let file = sys.config.path().join("device-key.json");
+    let log_in = |more: &[&str]| assert_eq!(desktop.log_in(&sys, &server, more).exit, 0);
+    log_in(&["--ca", &authority]);
+    let keys = || {
+        let secrets = desktop.secrets().expect("a keychain");
+        (secrets.iter().filter(|secret| secret.contains("\"key\":")).count(), secrets.len())
+    };
+    assert_eq!((keys(), file.exists()), ((1, 2), false));
+    let device = desktop.run(&sys, &["whoami"]).json()["device_key"].clone();
+    assert!(device.is_string());
+    log_in(&["--store", "file"]);
+    assert_eq!((keys(), file.exists()), ((0, 0), true));
+    assert_ne!(desktop.run(&sys, &["whoami"]).json()["device_key"], device, "a key outlives its session");
+    log_in(&["--store", "keychain"]);
+    assert_eq!((keys(), file.exists()), ((1, 2), false));
+    assert_eq!(desktop.run(&sys, &["logout"]).exit, 0);
+    assert_eq!((keys(), file.exists()), ((0, 0), false));
 }
 
 #[test]

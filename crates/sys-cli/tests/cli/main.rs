@@ -9,6 +9,7 @@
 mod audit;
 mod keychain;
 mod server;
+mod tls;
 
 use serde_json::{Value as Json, json};
 use server::Server;
@@ -190,7 +191,8 @@ fn errors_say_code_reason_field_and_what_to_do_with_an_exit_code_each() {
     sys.run(&["note", "fly"]).fails(2, "there is no command `note fly` here");
     sys.run(&["note", "creat"]).fails(2, "did you mean `create`?");
     sys.run(&["note", "get", "x", "--server", "http://example.org"]).fails(2, "without TLS");
-    sys.run(&["note", "get", "x", "--server", "https://localhost"]).fails(2, "needs TLS");
+    sys.run(&["note", "get", "x", "--server", "https://127.0.0.1:1"])
+        .fails(7, "no server answers at https://127.0.0.1:1");
     sys.run(&["note", "get", "x", "--server", "http://127.0.0.1:1"])
         .fails(7, "no server answers at http://127.0.0.1:1");
 }

@@ -20,7 +20,7 @@ use sys_client::{
     descriptors::GET_DESCRIPTORS,
 };
 use sys_contract::{Origin, SourceFile};
-use sys_edge::{AllowedHosts, Bind, Limits, Listener};
+use sys_edge::{Bind, Listener};
 use tower::service_fn;
 
 /// Records on one page of a list.
@@ -52,6 +52,10 @@ struct No(Code, Option<&'static str>, Option<&'static str>);
 
 impl Server {
     pub(crate) fn start() -> Self {
+        Self::start_at(Bind::at("127.0.0.1:0".parse().expect("an address")))
+    }
+
+    pub(crate) fn start_at(bind: Bind) -> Self {
         let text = include_str!("../../../../modules/mod-notes/notes/v1/notes.proto");
         let text = text.replace("{serve: DELETE}", "{serve: DELETE step_up: {}}");
         let source = SourceFile { path: "notes/v1/notes.proto".to_owned(), text };
@@ -66,13 +70,9 @@ impl Server {
             log: Mutex::default(),
         });
         let runtime = tokio::runtime::Runtime::new().expect("a runtime");
-        let bind = Bind {
-            addr: "127.0.0.1:0".parse().expect("an address"),
-            limits: Limits::default(),
-            allowed_hosts: AllowedHosts::loopback(),
-        };
+        let scheme = if bind.tls.is_some() { "https" } else { "http" };
         let listener = runtime.block_on(Listener::bind(bind)).expect("bind");
-        let url = format!("http://{}", listener.local_addr());
+        let url = format!("{scheme}://{}", listener.local_addr());
         let shared = Arc::clone(&notes);
         let service = service_fn(move |request| serve(Arc::clone(&shared), request));
         runtime.spawn(listener.serve(service, std::future::pending()));

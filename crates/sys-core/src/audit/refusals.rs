@@ -50,7 +50,7 @@ struct Lost(Arc<Mutex<BTreeMap<Counted, u64>>>);
 /// What the task that stores refusals is told.
 #[derive(Debug)]
 enum Waiting {
-    Refusal(OrgTag, Leaf),
+    Refusal(OrgTag, Box<Leaf>),
     /// Some were counted that have no leaf.
     Lost,
     Stop,
@@ -74,7 +74,7 @@ impl Refusals {
 
     /// Leaves a leaf for the log of this org, or the system's.
     pub(crate) fn put(&self, org: OrgTag, leaf: Leaf) {
-        if let Err(full) = self.waiting.try_send(Waiting::Refusal(org, leaf))
+        if let Err(full) = self.waiting.try_send(Waiting::Refusal(org, Box::new(leaf)))
             && let Waiting::Refusal(org, leaf) = full.into_inner()
         {
             self.count_of(org, leaf.account_id);
@@ -155,7 +155,7 @@ async fn write_refusals(store: Store, clock: Clock, mut waiting: mpsc::Receiver<
         let mut batch = Vec::new();
         loop {
             match next {
-                Waiting::Refusal(org, leaf) => batch.push((org, leaf)),
+                Waiting::Refusal(org, leaf) => batch.push((org, *leaf)),
                 Waiting::Lost => {}
                 Waiting::Stop => stopping = true,
             }

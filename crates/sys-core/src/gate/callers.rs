@@ -2,10 +2,14 @@
 //! walk over bindings.
 //!
 //! An entry is a guess that is checked: the transaction of each call reads the account's epoch and compares it with the
-//! entry's, so that a revocation that committed before the call acts on it. Entries also go at once when the server that
+//! entry's, so that a revocation that committed before the call acts on it; and each request's connection is held against what
+//! the entry's session is bound to ([`super::way`]). Entries also go at once when the server that
 //! holds them commits a change to the account.
 
-use crate::{epoch::Epoch, token::Claims};
+use crate::{
+    epoch::Epoch,
+    token::{CertificateHash, Claims},
+};
 use aws_lc_rs::digest::{SHA256, digest};
 use std::{
     collections::HashMap,
@@ -27,6 +31,8 @@ pub(crate) struct Known {
     pub(crate) epoch: Epoch,
     /// When the session ends by itself, which may be long after the token does.
     pub(crate) session_ends_unix_s: i64,
+    /// The certificate over whose connections alone the token is good.
+    pub(crate) bound_to: Option<CertificateHash>,
 }
 
 /// SHA-256 of an access token: the token itself is not kept.

@@ -1,8 +1,8 @@
 //! Everything up to `admit`, in front of the RPC library: no body is read for a caller whom the method refuses.
 
-use super::{Admitted, Gate, Identified, Opening, load, request, too_much::TooMuch};
+use super::{Admitted, Gate, Identified, Opening, Way, load, request, too_much::TooMuch};
 use crate::{
-    audit, describe,
+    describe,
     host::LoadedMethod,
     metrics::{CameTo, UnderWay},
     refusal::{Reason, Refusal},
@@ -24,7 +24,6 @@ use std::{
     time::{Duration, Instant},
 };
 use sys_contract::model::Flow;
-use sys_policy::Caller;
 use tower::Service;
 
 /// Where a request came from. The listener puts it into the request's extensions; nothing in the request itself is believed.
@@ -181,7 +180,7 @@ where
     if let Err(refusal) = request::check_form(&head, most_bytes) {
         return Ok(refuse(refused(refusal), &head, Some(body)).await);
     }
-    let (mut unread, mut held) = (pin!(body), gate.load.hold(admitted.identified.source));
+    let (mut unread, mut held) = (pin!(body), gate.load.hold(admitted.identified.way.source));
     let body = match request::read_from(unread.as_mut(), &head, most_bytes, admitted.deadline, &mut held).await {
         Ok(body) => body,
         Err(refusal) => {
@@ -309,11 +308,12 @@ fn jwks(keys: String) -> Response<FrontBody> {
 impl Gate {
     /// `throttle source -> identify -> throttle account -> admit -> throttle method`.
     async fn let_in(self: &Arc<Self>, head: &Parts, arrived: Instant) -> Result<LetIn, Refusal> {
-        let source = head.extensions.get::<Source>().map(|source| source.0);
+        let way = Way::of(&head.extensions);
+        let source = way.source;
         let is_health = is_health(head.uri.path());
         if is_health && head.extensions.get::<Ahead>().is_some() {
             // Whoever watches over the server must hear from it above all when there is much to do. It costs what a refusal does.
-            return Ok(LetIn::Description(self.nobody(source)));
+            return Ok(LetIn::Description(self.nobody(way)));
         }
         if let Some(source) = source {
             // Of these there may be as many as a network carries: they are counted.
@@ -326,7 +326,7 @@ impl Gate {
             return Err(load::overloaded());
         }
         if is_health {
-            return Ok(LetIn::Description(self.nobody(source)));
+            return Ok(LetIn::Description(self.nobody(way)));
         }
         let path = head.uri.path();
         if path == JWKS_PATH && head.method == Method::GET {
@@ -337,30 +337,25 @@ impl Gate {
         if method.is_none() && !describe::serves(path) {
             return Err(no_such_method());
         }
-        let note = |caller: &Caller, refusal: &Refusal| {
-            self.note_refusal(None, caller, source, audit::leaf_of(path, caller, &self.clock.now()), refusal);
-        };
         let identified = match bearer(&head.headers) {
-            None => self.nobody(source),
-            Some(token) => {
-                let known = self.identify(token).await.inspect_err(|refusal| note(&self.anonymous, refusal))?;
-                if let Some(account) = known.caller.account() {
-                    self.throttle.account(account).inspect_err(|refusal| note(&known.caller, refusal))?;
-                }
-                Identified::known(known, source)
-            }
+            None => self.nobody(way),
+            Some(token) => self.identify(token, way, path).await?,
         };
+        let note = |refusal: &Refusal| self.note(&identified, path, refusal);
+        if let Some(account) = identified.caller.account() {
+            self.throttle.account(account).inspect_err(note)?;
+        }
         let Some(method) = method else { return Ok(LetIn::Description(identified)) };
-        self.admit(&method, &identified.caller).inspect_err(|refusal| note(&identified.caller, refusal))?;
+        self.admit(&method, &identified.caller).inspect_err(note)?;
         if let Some(rate) = &method.rate {
             let throttled = self.throttle.method(rate, identified.caller.account(), source);
-            throttled.inspect_err(|refusal| note(&identified.caller, refusal))?;
+            throttled.inspect_err(note)?;
         }
         let place = match method.method().flow {
             Flow::Unary => None,
             _ => {
                 let opened = self.streams.open(identified.caller.account(), source, self.clock.now().unix_s);
-                Some(opened.inspect_err(|refusal| note(&identified.caller, refusal))?)
+                Some(opened.inspect_err(note)?)
             }
         };
         let admitted = Admitted { identified, method: method.clone(), came_to: CameTo::default(), deadline };

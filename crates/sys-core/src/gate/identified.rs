@@ -1,25 +1,25 @@
 //! Who calls: by his token, from memory or else from the store, and loaded anew once his account has changed.
 //!
-//! What must never happen here: a caller who is taken for what he was before his account changed, once its epoch was read.
+//! What must never happen here: a caller who is taken for what he was before his account changed, once its epoch was read; and
+//! one who is let in by a token without the certificate that its session is bound to.
 
 use super::{
     Gate,
     callers::{Known, TokenHash},
+    way::{NotShown, Way},
 };
 use crate::{
-    audit,
+    audit::{self, Leaf},
     describe::Shown,
     epoch::{self, Epoch},
     host::LoadedMethod,
+    identity::LoadedCaller,
     refusal::Refusal,
     throttle::CallerKey,
     token::Claims,
 };
-use std::{
-    net::IpAddr,
-    sync::{Arc, atomic::Ordering},
-};
-use sys_policy::Caller;
+use std::sync::{Arc, atomic::Ordering};
+use sys_policy::{Caller, Now};
 use sys_store::Open;
 
 /// What the front found out about a request before its body was read.
@@ -27,33 +27,60 @@ use sys_store::Open;
 pub(crate) struct Identified {
     pub(crate) caller: Arc<Caller>,
     pub(crate) epoch: Option<Epoch>,
-    pub(crate) source: Option<IpAddr>,
+    pub(crate) way: Way,
     /// When his session ends by itself.
     pub(crate) session_ends_unix_s: i64,
 }
 
 impl Identified {
-    /// Somebody who holds a token.
-    pub(super) fn known(known: Known, source: Option<IpAddr>) -> Self {
-        let Known { caller, epoch, session_ends_unix_s, .. } = known;
-        Self { caller, epoch: Some(epoch), source, session_ends_unix_s }
+    /// Somebody who holds a token, and came with what it is bound to.
+    pub(super) fn known(known: Known, way: Way) -> Result<Self, NotShown> {
+        let Known { caller, epoch, session_ends_unix_s, bound_to, .. } = known;
+        let way = way.shows(bound_to)?;
+        Ok(Self { caller, epoch: Some(epoch), way, session_ends_unix_s })
     }
 
     /// Whom what is kept for him is counted for.
     pub(super) fn whose(&self) -> CallerKey {
-        CallerKey::of(self.caller.account(), self.source)
+        CallerKey::of(self.caller.account(), self.way.source)
+    }
+
+    /// The leaf of a call of this method that went well so far.
+    pub(super) fn leaf(&self, method: &str, now: &Now) -> Leaf {
+        self.way.tell(audit::leaf_of(method, &self.caller, now))
     }
 }
 
 impl Gate {
     /// Who calls without a token.
-    pub(super) fn nobody(&self, source: Option<IpAddr>) -> Identified {
+    pub(super) fn nobody(&self, way: Way) -> Identified {
         let caller = self.anonymous.clone();
-        Identified { caller, epoch: None, source, session_ends_unix_s: i64::MAX }
+        Identified { caller, epoch: None, way, session_ends_unix_s: i64::MAX }
     }
 
-    /// Who holds this token: from memory, else from the store.
-    pub(super) async fn identify(&self, token: &str) -> Result<Known, Refusal> {
+    /// Who comes with this token to call this method.
+    pub(super) async fn identify(&self, token: &str, way: Way, path: &str) -> Result<Identified, Refusal> {
+        let known = self.holder(token).await;
+        let known = known.inspect_err(|refusal| self.note(&self.nobody(way), path, refusal))?;
+        let caller = known.caller.clone();
+        Identified::known(known, way).map_err(|NotShown(way)| {
+            let refusal = Refusal::token_refused();
+            // The leaf names the account whose token somebody has, and is counted with its leaves: strangers who are refused have
+            // so many that this one could be lost among them.
+            let leaf = way.tell(audit::leaf_of(path, &caller, &self.clock.now()));
+            self.note_refusal(None, &caller, way.source, leaf, &refusal);
+            refusal
+        })
+    }
+
+    /// Leaves a leaf of what this caller was refused before there was a call.
+    pub(super) fn note(&self, identified: &Identified, path: &str, refusal: &Refusal) {
+        let leaf = identified.leaf(path, &self.clock.now());
+        self.note_refusal(None, &identified.caller, identified.way.source, leaf, refusal);
+    }
+
+    /// Whose token this is: from memory, else from the store. Whether it may be used here is not asked yet.
+    pub(super) async fn holder(&self, token: &str) -> Result<Known, Refusal> {
         let now = self.clock.now();
         let hash = TokenHash::of(token);
         if let Some(known) = self.callers.get(&hash) {
@@ -77,9 +104,9 @@ impl Gate {
         let loaded = self.identity.load_caller(&mut open, &claims).await?.ok_or_else(Refusal::token_refused)?;
         // What is kept of a caller ends with his token or his session, whichever is first.
         let expires_unix_s = claims.expires_unix_s.min(loaded.session_ends_unix_s);
-        let session_ends_unix_s = loaded.session_ends_unix_s;
+        let LoadedCaller { caller, session_ends_unix_s, bound_to } = loaded;
         let claims = Claims { expires_unix_s, ..claims };
-        Ok(Known { claims, caller: Arc::new(loaded.caller), epoch, session_ends_unix_s })
+        Ok(Known { claims, caller: Arc::new(caller), epoch, session_ends_unix_s, bound_to })
     }
 
     /// What this caller is shown of the server at this moment.
@@ -95,10 +122,7 @@ impl Gate {
     /// Loads the caller anew after his account changed, and asks again whether he may call at all.
     pub(super) async fn reload(&self, method: &LoadedMethod, stale: &Identified) -> Result<Identified, Refusal> {
         let anew = self.load_anew(stale).await.and_then(|anew| self.admit(method, &anew.caller).map(|()| anew));
-        anew.inspect_err(|refusal| {
-            let leaf = audit::leaf_of(method.path(), &stale.caller, &self.clock.now());
-            self.note_refusal(None, &stale.caller, stale.source, leaf, refusal);
-        })
+        anew.inspect_err(|refusal| self.note(stale, method.path(), refusal))
     }
 
     async fn load_anew(&self, stale: &Identified) -> Result<Identified, Refusal> {
@@ -107,7 +131,7 @@ impl Gate {
         };
         self.callers.forget(account);
         let claims = Claims { account, session, issued_unix_s: i64::MIN, expires_unix_s: i64::MAX };
-        Ok(Identified::known(self.load_known(claims).await?, stale.source))
+        Identified::known(self.load_known(claims).await?, stale.way).map_err(|_| Refusal::token_refused())
     }
 }
 

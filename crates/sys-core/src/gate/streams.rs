@@ -20,7 +20,6 @@ pub(super) use ticks::Ticks;
 
 use super::{Admitted, Gate, Identified, Work, authorize, log_of};
 use crate::{
-    audit,
     call::Call,
     host::LoadedMethod,
     metrics::{CameTo, UnderWay},
@@ -75,7 +74,7 @@ impl Opening {
     pub(super) fn new(gate: &Arc<Gate>, admitted: Admitted, place: Place, arrived: Instant) -> Self {
         let under_way = UnderWay::begin(&admitted.method, arrived, &admitted.came_to);
         let most_bytes = usize::try_from(admitted.method.method().max_request_bytes).unwrap_or(usize::MAX);
-        let source = admitted.identified.source.map(Network::of);
+        let source = admitted.identified.way.source.map(Network::of);
         let unread = Unread::new(gate.clone(), source, most_bytes);
         let opened = Opened { admitted, place, unread: Listening::to(&unread), under_way };
         Self { opened: Arc::new(Mutex::new(Some(opened))), unread }
@@ -255,9 +254,8 @@ impl Stream {
         let mut identified = self.identified();
         let now = self.gate.clock.now();
         if now.unix_s >= identified.session_ends_unix_s {
-            let (caller, refusal) = (&identified.caller, Refusal::token_refused());
-            let leaf = audit::leaf_of(self.method.path(), caller, &now);
-            self.gate.note_refusal(None, caller, identified.source, leaf, &refusal);
+            let refusal = Refusal::token_refused();
+            self.gate.note(&identified, self.method.path(), &refusal);
             return Err(refusal);
         }
         let before = identified.epoch.clone();
@@ -304,10 +302,10 @@ impl Stream {
         if self.method.method().audit_full {
             let About { org, records } =
                 std::mem::take(&mut *self.about.lock().unwrap_or_else(PoisonError::into_inner));
-            let caller = self.identified().caller;
-            let leaf = audit::leaf_of(self.method.path(), &caller, &self.gate.clock.now()).records(records);
+            let identified = self.identified();
+            let leaf = identified.leaf(self.method.path(), &self.gate.clock.now()).records(records);
             let leaf = leaf.refused(refusal.map_or(ENDED, |refusal| refusal.reason.name()));
-            self.gate.refusals.put(log_of(&leaf, org, &caller), leaf);
+            self.gate.refusals.put(log_of(&leaf, org, &identified.caller), leaf);
         }
     }
 }

@@ -1,11 +1,12 @@
 //! Attacks on the gate from both sides: requests through its front, and handlers that misbehave. Over a store in memory.
 
 mod bed;
+mod bound;
 mod overload;
 mod streams;
 mod unread;
 
-use super::{Identified, callers::TokenHash};
+use super::{Identified, Way, callers::TokenHash};
 use crate::{
     host::ModuleError,
     module::{Handlers, Module},
@@ -106,7 +107,7 @@ async fn an_identity_that_changes_is_forgotten_though_its_caller_went_away_durin
 async fn who_is_loaded_while_somebody_is_forgotten_is_not_kept() {
     let bed = Bed::new().await;
     let token = bed.token().await;
-    let known = bed.gate().identify(&token).await.unwrap();
+    let known = bed.gate().holder(&token).await.unwrap();
     let (callers, hash) = (&bed.gate().callers, TokenHash::of(&token));
     let as_of = callers.as_of();
     callers.forget(known.claims.account);
@@ -120,9 +121,9 @@ async fn who_is_loaded_while_somebody_is_forgotten_is_not_kept() {
 async fn a_stream_shows_nothing_more_once_its_session_has_ended() {
     let bed = Bed::new().await;
     let token = bed.token().await;
-    let known = bed.gate().identify(&token).await.unwrap();
-    let identified = Identified::known(known.clone(), None);
-    let nobody = bed.gate().nobody(None);
+    let known = bed.gate().holder(&token).await.unwrap();
+    let identified = Identified::known(known.clone(), Way::default()).unwrap();
+    let nobody = bed.gate().nobody(Way::default());
     let shown = bed.gate().shown_to(&identified).await.unwrap();
     assert!(!Arc::ptr_eq(&shown, &bed.gate().shown_to(&nobody).await.unwrap()), "nobody may not enter");
     assert!(
@@ -154,7 +155,7 @@ async fn a_cached_caller_is_good_no_longer_than_his_session() {
     let bed = Bed::new().await;
     let token = bed.token_of_session(5).await;
     let now = crate::clock::Clock::System.now().unix_s;
-    bed.gate().identify(&token).await.unwrap();
+    bed.gate().holder(&token).await.unwrap();
     let kept = bed.gate().callers.get(&TokenHash::of(&token)).unwrap();
     // The token itself would be good for ten minutes.
     assert!(bed.gate().access.verify(&token, now + 60).is_ok());

@@ -6,7 +6,7 @@ use super::{
     scope::{Held, Scope},
     wire::{AccountDomain, Binding, Imported, Invitation, OneTimeToken, Principal, Purpose, Session, policy},
 };
-use crate::refusal::Refusal;
+use crate::{refusal::Refusal, token::CertificateHash};
 use bytes::Bytes;
 use prost_reflect::Value;
 use std::marker::PhantomData;
@@ -57,6 +57,15 @@ impl AccountDomain {
 
 impl Session {
     pub(super) const ACCOUNT: By<Self> = By::field(2);
+
+    /// The certificate over whose connections alone its tokens are good.
+    pub(super) fn bound_to(&self) -> Result<Option<CertificateHash>, Refusal> {
+        if self.certificate_hash.is_empty() {
+            return Ok(None);
+        }
+        let hash = self.certificate_hash.as_slice().try_into().map_err(Refusal::internal)?;
+        Ok(Some(CertificateHash(hash)))
+    }
 }
 
 impl Binding {

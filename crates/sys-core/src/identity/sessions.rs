@@ -12,7 +12,7 @@ use crate::{
     call::Call,
     countries::Country,
     refusal::Refusal,
-    token::{RefreshToken, TOKEN_SECRET_BYTES, TokenSecret},
+    token::{CertificateHash, RefreshToken, TOKEN_SECRET_BYTES, TokenSecret},
 };
 use std::ops::DerefMut;
 use sys_contract::id::{AccountId, SessionId};
@@ -24,6 +24,8 @@ pub(super) struct Device<'a> {
     /// What its person calls it.
     pub(super) name: &'a str,
     pub(super) country: Option<Country>,
+    /// The certificate of its connection, to which the session is bound from its first token on.
+    pub(super) certificate: Option<CertificateHash>,
 }
 
 /// A session as its account sees it. No token, and no address.
@@ -41,13 +43,16 @@ pub struct SessionSeen {
     pub last_used_unix_s: i64,
     /// When it ends by itself, unless it is used before.
     pub expires_unix_s: i64,
+    /// Its tokens are good with the key of its device alone.
+    pub is_bound: bool,
 }
 
 impl From<Kept<Session>> for SessionSeen {
     fn from(kept: Kept<Session>) -> Self {
+        let is_bound = !kept.row.certificate_hash.is_empty();
         let Session { device_name, country, created_unix_s, last_used_unix_s, expires_unix_s, .. } = kept.row;
         let id = SessionId::from_record(kept.id);
-        Self { id, device_name, country, created_unix_s, last_used_unix_s, expires_unix_s }
+        Self { id, device_name, country, created_unix_s, last_used_unix_s, expires_unix_s, is_bound }
     }
 }
 
@@ -74,19 +79,26 @@ impl Identity {
     }
 
     /// Exchanges a refresh token for the next pair. A genuine token that is not the newest was copied: the session ends, and
-    /// that is kept although the call is refused.
+    /// that is kept although the call is refused. A token of a session that is bound to another certificate than that of the
+    /// connection was copied, too; but whoever has no key must not end the session of who has it.
     pub async fn refresh(&self, call: &Call, token: &str) -> Result<SignedIn, Refusal> {
         let token = self.0.refresh.parse(token).map_err(|_| token_refused())?;
         // Whoever holds a token that was good once can show it again and again. A stranger's guess costs one hash, above.
-        call.throttle_sign_in(&token.session.to_string())?;
+        // Beside the session its certificate: who has not got the one that it is bound to slows nobody down who has.
+        let shown = call.certificate().map(|certificate| certificate.thumbprint()).unwrap_or_default();
+        call.throttle_sign_in(&format!("{} {shown}", token.session))?;
         let country = self.0.countries.of(call.source());
         let mut turn = self.turn(call).await?;
-        let done = turn.refresh_session(self, &token, country).await;
-        if let Ok(signed_in) = &done {
-            call.note(|subject| subject.records.push(signed_in.account.record()));
-            if let Some(principal) = turn.principal(signed_in.account).await? {
-                call.visited(&principal.row.email);
-            }
+        let may_hold = |row: &Session| {
+            let account = account_id(&row.account_id)?;
+            call.note(|subject| subject.records.push(account.record()));
+            call.shows(row.bound_to()?).map_err(|_| token_refused().help("log in again"))
+        };
+        let done = turn.refresh_session(self, &token, country, may_hold).await;
+        if let Ok(signed_in) = &done
+            && let Some(principal) = turn.principal(signed_in.account).await?
+        {
+            call.visited(&principal.row.email);
         }
         turn.end(call, done).await
     }
@@ -104,6 +116,7 @@ impl Identity {
         &self,
         account: AccountId,
         token: &RefreshToken,
+        bound_to: Option<CertificateHash>,
         ends_unix_s: i64,
         now_unix_s: i64,
         random: [u8; 16],
@@ -111,7 +124,7 @@ impl Identity {
         SignedIn {
             account,
             session: token.session,
-            access: self.0.access.sign(account, token.session, ends_unix_s, now_unix_s, random),
+            access: self.0.access.sign(account, token.session, bound_to, ends_unix_s, now_unix_s, random),
             refresh: self.0.refresh.text(token),
         }
     }
@@ -156,9 +169,11 @@ impl<O: DerefMut<Target = Open> + Send> Turn<'_, O> {
             country: text_of(device.country),
             // Nobody begins a session but with a password.
             proven_unix_s: self.now_unix_s,
+            certificate_hash: device.certificate.map_or_else(Vec::new, |certificate| certificate.0.to_vec()),
         };
         self.insert(token.session.record(), &row).await?;
-        Ok(identity.signed_in(account, &token, row.expires_unix_s, self.now_unix_s, self.random()))
+        let (bound_to, ends_unix_s) = (device.certificate, row.expires_unix_s);
+        Ok(identity.signed_in(account, &token, bound_to, ends_unix_s, self.now_unix_s, self.random()))
     }
 
     pub(super) async fn refresh_session(
@@ -166,9 +181,12 @@ impl<O: DerefMut<Target = Open> + Send> Turn<'_, O> {
         identity: &Identity,
         shown: &RefreshToken,
         country: Option<Country>,
+        may_hold: impl Fn(&Session) -> Result<(), Refusal>,
     ) -> Result<SignedIn, Refusal> {
         let id = shown.session.record();
         let Some(row) = self.get::<Session>(id).await? else { return Err(token_refused()) };
+        // First of all: to who has no key, an old token is not even that.
+        may_hold(&row)?;
         let account = account_id(&row.account_id)?;
         let newest = shown.counter == row.refresh_counter && shown.secret.hash().as_slice() == row.refresh_hash;
         if !newest {
@@ -193,9 +211,9 @@ impl<O: DerefMut<Target = Open> + Send> Turn<'_, O> {
             country: text_of(country),
             ..row
         };
-        let ends_unix_s = row.expires_unix_s;
+        let (bound_to, ends_unix_s) = (row.bound_to()?, row.expires_unix_s);
         self.replace(&Kept { id, row }).await?;
-        Ok(identity.signed_in(account, &next, ends_unix_s, self.now_unix_s, self.random()))
+        Ok(identity.signed_in(account, &next, bound_to, ends_unix_s, self.now_unix_s, self.random()))
     }
 
     /// Ends one session.

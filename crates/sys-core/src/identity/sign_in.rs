@@ -164,9 +164,14 @@ impl Identity {
         }
         call.guessed_right(&attempt);
         let mut turn = self.turn(call).await?;
-        let device = Device { name: device_name, country: self.0.countries.of(call.source()) };
+        let device = self.device(call, device_name);
         let done = turn.open_session(self, AccountId::from_record(principal.id), device).await;
         turn.end(call, done).await
+    }
+
+    /// Where this call begins a session.
+    fn device<'a>(&self, call: &Call, name: &'a str) -> Device<'a> {
+        Device { name, country: self.0.countries.of(call.source()), certificate: call.certificate() }
     }
 
     /// Makes a token by which a new password can be chosen; none if the address has no account that may log in, or enough of
@@ -206,7 +211,7 @@ impl Identity {
         let found = turn.end(call, found).await?;
         throttle_token(call, &found)?;
         let password = self.0.passwords.hash(password).await?;
-        let device = Device { name: device_name, country: self.0.countries.of(call.source()) };
+        let device = self.device(call, device_name);
         let mut turn = self.turn(call).await?;
         let done = turn.set_up(self, email, &password, device).await;
         turn.end(call, done).await

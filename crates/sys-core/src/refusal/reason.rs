@@ -81,6 +81,8 @@ reasons! {
     ModuleReloaded = "MODULE_RELOADED", Aborted;
     /// Only an admin of the scope may do this.
     NotAnAdmin = "NOT_AN_ADMIN", PermissionDenied;
+    /// The server was started without what this needs.
+    NotConfigured = "NOT_CONFIGURED", FailedPrecondition;
     /// Absent or hidden.
     NotFound = "NOT_FOUND", NotFound;
     /// No such method, or not in this form.

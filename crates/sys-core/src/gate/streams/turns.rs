@@ -5,10 +5,9 @@
 
 use super::{Course, Stream, answers::Out};
 use crate::{
-    audit,
     call::Call,
     gate::{
-        Identified, Work, authorize,
+        Work, authorize,
         load::{Running, overloaded},
         request::too_large,
         shown, step_up,
@@ -130,7 +129,7 @@ impl Stream {
     async fn enter(&self) -> Result<Running<'_>, Refusal> {
         let identified = self.identified();
         self.gate.kept.may_begin(&identified.whose())?;
-        self.gate.load.enter(identified.source).await
+        self.gate.load.enter(identified.way.source).await
     }
 
     /// Hands answers over as they are taken. Until then they have their part of the room for what is kept for callers, past a share
@@ -191,12 +190,9 @@ impl Stream {
 
     /// Takes one from each bucket that a call takes one from. For a message also from that of the method.
     pub(super) async fn pace(&self, is_message: bool) -> Result<(), Refusal> {
-        let Identified { caller, source, .. } = self.identified();
-        let (gate, account) = (&self.gate, caller.account());
-        let note = |refusal: &Refusal| {
-            let leaf = audit::leaf_of(self.method.path(), &caller, &gate.clock.now());
-            gate.note_refusal(None, &caller, source, leaf, refusal);
-        };
+        let identified = self.identified();
+        let (gate, account, source) = (&self.gate, identified.caller.account(), identified.way.source);
+        let note = |refusal: &Refusal| gate.note(&identified, self.method.path(), refusal);
         if let Some(source) = source {
             patiently(|| gate.throttle.source(source)).await.inspect_err(|_| gate.refusals.count())?;
         }

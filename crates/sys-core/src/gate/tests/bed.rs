@@ -12,7 +12,7 @@ use crate::{
     outbox::{Effect, Mail},
     refusal::{Reason, Refusal},
     throttle::Rates,
-    token::Claims,
+    token::{CertificateHash, Claims},
 };
 use bytes::Bytes;
 use http::{Request, header};
@@ -186,16 +186,26 @@ impl Bed {
 
     /// The same, where the session ends in so many seconds.
     pub(super) async fn token_of_session(&self, ends_in_s: i64) -> String {
+        self.token_bound_to(None, ends_in_s).await
+    }
+
+    /// The same, where the session is bound to this certificate.
+    pub(super) async fn token_bound_to(&self, certificate: Option<CertificateHash>, ends_in_s: i64) -> String {
         let mut open = self.open().await;
         let (now, random) = (open.now().unix_s, self.random());
         let account = AccountId::from_record(RecordId::new(OrgTag::GLOBAL, 1, random));
         let session = SessionId::from_record(RecordId::new(OrgTag::GLOBAL, 2, random));
         let principal = Principal { email: account.to_string(), verified: true, ..Principal::default() };
         put(&mut open, self, account.record(), &principal).await;
-        let row = Session { account_id: account.to_string(), expires_unix_s: now + ends_in_s, ..Session::default() };
+        let row = Session {
+            account_id: account.to_string(),
+            expires_unix_s: now + ends_in_s,
+            certificate_hash: certificate.map_or_else(Vec::new, |certificate| certificate.0.to_vec()),
+            ..Session::default()
+        };
         put(&mut open, self, session.record(), &row).await;
         open.commit().await.unwrap();
-        self.gate().access.sign(account, session, i64::MAX, now, [0; 16]).text
+        self.gate().access.sign(account, session, certificate, i64::MAX, now, [0; 16]).text
     }
 
     /// Ends a session in the store, of which the cache of callers does not hear.

@@ -157,7 +157,7 @@ fn came(flags: u8, message: Value) -> Came {
 /// Somebody who is logged in for so long, and what his token says.
 async fn somebody(bed: &Bed, session_s: i64) -> (String, Claims) {
     let token = bed.token_of_session(session_s).await;
-    let claims = bed.gate().identify(&token).await.unwrap().claims;
+    let claims = bed.gate().holder(&token).await.unwrap().claims;
     (token, claims)
 }
 

@@ -32,7 +32,7 @@ async fn answered(bed: &Bed, request: Request<Full<Bytes>>) -> Response<FrontBod
 async fn who_does_not_read_his_answers_is_given_no_more_and_others_are() {
     let bed = Bed::new().await;
     let (token, others) = (bed.token().await, bed.token().await);
-    let account = bed.gate().identify(&token).await.unwrap().claims.account;
+    let account = bed.gate().holder(&token).await.unwrap().claims.account;
     let share = || CallerKey::of(Some(account), None);
     let rest = bed.gate().kept.room_for(share(), HALF - 2 * LARGE).unwrap();
     let unread = answered(&bed, repeat(&bed, Some(&token), "read", LARGE)).await;

@@ -130,7 +130,7 @@ impl Bed {
         };
         let made = self.act_at(None, NOW, async |turn| {
             let account = turn.add_principal(row).await?;
-            let signed_in = turn.open_session(&self.identity, account, Device { name, country: None }).await?;
+            let signed_in = turn.open_session(&self.identity, account, Device { name, ..Device::default() }).await?;
             Ok((account, signed_in.session))
         });
         let (account, session) = made.await.unwrap();

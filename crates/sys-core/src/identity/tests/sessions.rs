@@ -22,7 +22,8 @@ async fn log_in(bed: &Bed, who: &Person, now_unix_s: i64) -> SignedIn {
 
 async fn refresh(bed: &Bed, token: &str, now_unix_s: i64) -> Result<SignedIn, Refusal> {
     let parsed = bed.identity.0.refresh.parse(token).unwrap();
-    bed.act_at(None, now_unix_s, async |turn| turn.refresh_session(&bed.identity, &parsed, None).await).await
+    bed.act_at(None, now_unix_s, async |turn| turn.refresh_session(&bed.identity, &parsed, None, |_| Ok(())).await)
+        .await
 }
 
 #[tokio::test]

@@ -1,0 +1,436 @@
+//! The keeper and the module on a real gate with a store in memory: what people enter is served, and whoever is cut off at any
+//! step goes on as if he had not been.
+
+mod pebble;
+
+use crate::{
+    ask,
+    certificates::Certificates,
+    challenges::Wall,
+    domain::{Domain, Drives},
+    keeper::{Driven, Keeper},
+    settings::{Plan, Settings, ZoneSettings},
+    vault,
+};
+use http_body_util::{BodyExt, Full};
+use serde_json::{Value, json};
+use std::{
+    future::Future,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    num::NonZeroU32,
+    pin::pin,
+    sync::{
+        Arc,
+        atomic::{AtomicI64, Ordering},
+    },
+    task::{Context, Poll, Waker},
+    time::Duration,
+};
+use sys_account::AccountModule;
+use sys_core::{
+    clock::Clock,
+    countries::Countries,
+    gate::Source,
+    monitor::{self, Monitor},
+    throttle::Rates,
+};
+use sys_dns::{
+    answer::Answers,
+    dnssec::Rollover,
+    respond::{Responder, Rules},
+    serve::{DnsBind, DnsListener, Limits},
+    zone::{Data, Kind, Name, Parameter},
+};
+use sys_edge::{plain::HttpChallenges, tls::Tls};
+use sys_keys::{Entropy, Keyring, SystemEntropy, Unsealer};
+use sys_store::{
+    Store,
+    engine::{AnyEngine, memory::MemoryEngine},
+};
+use tokio::sync::Notify;
+use tower::Service;
+
+/// An answer of a status method.
+type Status = Value;
+
+const PASSWORD: &str = "correct horse battery";
+const NOW: i64 = 1_800_000_000;
+
+/// What a server keeps, and what is in front of it.
+struct Bed {
+    monitor: Monitor,
+    entropy: Arc<dyn Entropy>,
+    hand: Arc<AtomicI64>,
+    clock: Clock,
+    _files: tempfile::TempDir,
+}
+
+impl Bed {
+    async fn new() -> Self {
+        let hand = Arc::new(AtomicI64::new(NOW));
+        Self::with(Clock::Manual(hand.clone()), hand).await
+    }
+
+    async fn with(clock: Clock, hand: Arc<AtomicI64>) -> Self {
+        let files = tempfile::tempdir().unwrap();
+        let entropy: Arc<dyn Entropy> = Arc::new(SystemEntropy::default());
+        let unsealer = Unsealer::DangerKeyFile(files.path().join("danger"));
+        let keyring = Keyring::create(&files.path().join("keys"), &unsealer, entropy.clone()).unwrap();
+        let store = Store::open(AnyEngine::Memory(MemoryEngine::new()), keyring, entropy.clone()).await.unwrap();
+        let settings = monitor::Settings {
+            issuer: "http://127.0.0.1:8443".to_owned(),
+            rates: Rates {
+                sign_in_per_minute: NonZeroU32::new(10_000).unwrap(),
+                danger_nothing_else: true,
+                ..Rates::default()
+            },
+            clock: clock.clone(),
+            countries: Arc::new(Countries::parse("").unwrap()),
+        };
+        let monitor = Monitor::start(store.clone(), settings).await.unwrap();
+        let about = sys_account::Settings { server: "http://127.0.0.1:8443".to_owned(), accounts_found_orgs: true };
+        let module = AccountModule::new(monitor.identity().clone(), monitor.audit().clone(), about).unwrap();
+        let account = monitor.host().load(module).await.unwrap();
+        let table = |name: &str| account.tables().by_name(name).unwrap().clone();
+        store.set_directory(table("sys.account.v1.Org"), table("sys.account.v1.Project")).unwrap();
+        Self { monitor, entropy, hand, clock, _files: files }
+    }
+
+    fn wait_s(&self, seconds: i64) {
+        self.hand.fetch_add(seconds, Ordering::Relaxed);
+    }
+
+    fn drives(&self) -> Drives {
+        let clock = self.clock.clone();
+        let answers = Answers::new(Arc::new(move || clock.now().unix_s));
+        Drives { tls: Tls::new().unwrap(), answers, http: HttpChallenges::default() }
+    }
+
+    /// A process that has begun nothing yet.
+    fn keeper(&self, settings: &Settings) -> Keeper {
+        let plan = Arc::new(Plan::of(settings).unwrap().unwrap());
+        let Drives { tls, answers, .. } = self.drives();
+        let bell = Arc::new(Notify::new());
+        let certificates = Certificates::new(tls.clone(), "example.org".to_owned());
+        let driven = Driven { certificates, wall: Wall::new(bell.clone()), tls, answers };
+        Keeper::new(plan, self.monitor.vault().clone(), driven, self.clock.clone(), self.entropy.clone(), bell)
+    }
+
+    async fn domain(&self, settings: Settings) -> (Domain, Drives) {
+        let drives = self.drives();
+        (self.domain_with(settings, drives.clone()).await, drives)
+    }
+
+    async fn domain_with(&self, settings: Settings, drives: Drives) -> Domain {
+        let vault = self.monitor.vault().clone();
+        let domain = Domain::start(settings, vault, drives, self.clock.clone(), self.entropy.clone()).await.unwrap();
+        self.monitor.host().load(domain.module()).await.unwrap();
+        domain
+    }
+
+    /// The status once it is as it should be, within this time.
+    async fn tls_status(&self, token: &str, patience: Duration, is_so: impl Fn(&Status) -> bool) -> Status {
+        let begun = tokio::time::Instant::now();
+        loop {
+            let status = self.call(Some(token), "sys.domain.v1.TlsService/Status", json!({})).await.unwrap();
+            if is_so(&status) {
+                return status;
+            }
+            assert!(begun.elapsed() < patience, "{status}");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    async fn superadmin(&self) -> String {
+        let identity = self.monitor.identity();
+        let made =
+            self.monitor.danger_as_server(async |open| identity.danger_new_setup_token(open, &*self.entropy).await);
+        let token = made.await.unwrap().map(|token| token.text().to_string()).unwrap();
+        let request = json!({"token": token, "email": "root@example.org", "password": PASSWORD});
+        let pair = self.call(None, "sys.account.v1.AuthService/Setup", request).await.unwrap();
+        pair["accessToken"].as_str().unwrap().to_owned()
+    }
+
+    /// The answer, or the code and message of the refusal.
+    async fn call(&self, token: Option<&str>, method: &str, request: Value) -> Result<Value, (String, String)> {
+        let mut http = http::Request::post(format!("http://127.0.0.1/{method}"))
+            .header("content-type", "application/json")
+            .header("connect-protocol-version", "1");
+        if let Some(token) = token {
+            http = http.header("authorization", format!("Bearer {token}"));
+        }
+        let mut http = http.body(Full::new(bytes::Bytes::from(request.to_string()))).unwrap();
+        http.extensions_mut().insert(Source(IpAddr::V4(Ipv4Addr::LOCALHOST)));
+        let response = self.monitor.front().call(http).await.unwrap();
+        let good = response.status().is_success();
+        let body = response.into_body().collect().await.unwrap().to_bytes();
+        let value: Value = serde_json::from_slice(&body).unwrap_or_else(|_| panic!("{body:?}"));
+        if good {
+            return Ok(value);
+        }
+        let text = |field: &str| value[field].as_str().unwrap_or_default().to_owned();
+        Err((text("code"), text("message")))
+    }
+
+    async fn dns(&self, token: &str, method: &str, request: Value) -> Result<Value, (String, String)> {
+        self.call(Some(token), &format!("sys.domain.v1.DnsService/{method}"), request).await
+    }
+}
+
+fn settings() -> Settings {
+    Settings {
+        domains: vec!["example.org".to_owned()],
+        addresses: vec![IpAddr::V4(Ipv4Addr::LOCALHOST)],
+        zone: Some(ZoneSettings::default()),
+        local_ca: true,
+        ..Settings::default()
+    }
+}
+
+fn name(text: &str) -> Name {
+    Name::parse(text).unwrap()
+}
+
+/// What is driven, with the zones served already.
+async fn drives_served(bed: &Bed) -> (Drives, SocketAddr) {
+    let drives = bed.drives();
+    let world = world(bed, &drives.answers).await;
+    (drives, world)
+}
+
+/// A server for the zones, by which the world finds them.
+async fn world(bed: &Bed, answers: &Answers) -> SocketAddr {
+    let clock = bed.clock.clone();
+    let responder =
+        Responder::new(answers.clone(), Rules::default(), Arc::new(move || clock.now().unix_s), [[1; 16], [2; 16]]);
+    let addr = SocketAddr::from(([127, 0, 0, 1], 0));
+    let listener = DnsListener::bind(DnsBind { addr, limits: Limits::default() }).await.unwrap();
+    let addr = listener.local_addr();
+    tokio::spawn(listener.serve(responder, std::future::pending()));
+    addr
+}
+
+/// Asks until the answer is as expected.
+async fn eventually(world: SocketAddr, owner: &str, kind: Kind, expect: &[Data]) {
+    let mut said = Vec::new();
+    for _ in 0..500 {
+        said = ask::ask(world, 7, &name(owner), kind).await.map(|said| said.records).unwrap_or_default();
+        if said == expect {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    panic!("{owner} {kind}: {said:?}");
+}
+
+#[tokio::test]
+async fn what_is_entered_is_served_and_what_is_deleted_is_not() {
+    let bed = Bed::new().await;
+    let (domain, drives) = bed.domain(settings()).await;
+    let root = bed.superadmin().await;
+    let world = world(&bed, &drives.answers).await;
+    let own = Data::A(Ipv4Addr::LOCALHOST);
+    eventually(world, "example.org", Kind::A, std::slice::from_ref(&own)).await;
+    let set = |name: &str, kind: &str, data: &[&str]| json!({"name": name, "type": kind, "data": data});
+    let made = bed.dns(&root, "Set", set("shop", "a", &["192.0.2.7"])).await.unwrap();
+    assert_eq!(made["name"], "shop.example.org.");
+    eventually(world, "shop.example.org", Kind::A, &[Data::A([192, 0, 2, 7].into())]).await;
+    bed.dns(&root, "Set", set("@", "MX", &["10 shop.example.org."])).await.unwrap();
+    let list = bed.dns(&root, "List", json!({})).await.unwrap();
+    let kept_by = |owner: &str, kind: &str| {
+        let records = list["records"].as_array().unwrap();
+        let record = records.iter().find(|record| record["name"] == owner && record["type"] == kind);
+        record.map(|record| record["keptBy"].as_str().unwrap().to_owned())
+    };
+    assert_eq!(kept_by("shop.example.org.", "A").as_deref(), Some("you"));
+    assert_eq!(kept_by("example.org.", "HTTPS").as_deref(), Some("server"));
+    // Something points there.
+    let (code, message) = bed.dns(&root, "Delete", json!({"name": "shop", "type": "A"})).await.unwrap_err();
+    assert_eq!(code, "invalid_argument");
+    assert!(message.contains("shop.example.org."), "{message}");
+    bed.dns(&root, "Delete", json!({"name": "@", "type": "MX"})).await.unwrap();
+    bed.dns(&root, "Delete", json!({"name": "shop", "type": "A"})).await.unwrap();
+    eventually(world, "shop.example.org", Kind::A, &[]).await;
+    let (code, _) = bed.dns(&root, "Delete", json!({"name": "shop", "type": "A"})).await.unwrap_err();
+    assert_eq!(code, "not_found");
+    domain.stop().await;
+}
+
+#[tokio::test]
+async fn all_faults_of_an_edit_come_back_and_nothing_is_kept() {
+    let bed = Bed::new().await;
+    let (domain, _) = bed.domain(settings()).await;
+    let root = bed.superadmin().await;
+    let refused = async |name: &str, kind: &str, data: &[&str]| {
+        let request = json!({"name": name, "type": kind, "data": data});
+        bed.dns(&root, "Set", request).await.unwrap_err().1
+    };
+    assert!(refused("@", "NS", &["ns.example.com."]).await.contains("name servers"));
+    assert!(refused("@", "HTTPS", &["1 ."]).await.contains("by itself"));
+    assert!(refused("@", "DNSKEY", &["x"]).await.contains("by itself"));
+    assert!(refused("_acme-challenge", "TXT", &["x"]).await.contains("certificate authorities"));
+    assert!(refused("a.example.com.", "A", &["192.0.2.1"]).await.contains("is not in example.org."));
+    let both = refused("a", "A", &["x", "192.0.2.1", "y"]).await;
+    assert!(both.contains("data[0]") && both.contains("data[2]"), "{both}");
+    let two = refused("a", "MX", &["1 gone.example.org.", "2 missing.example.org."]).await;
+    assert!(two.contains("gone.example.org.") && two.contains("missing.example.org."), "{two}");
+    assert!(bed.monitor.vault().load(vault::ZONE).await.unwrap().is_empty());
+    // Nobody else comes so far.
+    let denied = bed.call(None, "sys.domain.v1.DnsService/List", json!({})).await.unwrap_err();
+    assert_eq!(denied.0, "unauthenticated");
+    domain.stop().await;
+}
+
+#[tokio::test]
+async fn two_edits_at_once_do_not_make_a_zone_that_neither_saw() {
+    let bed = Bed::new().await;
+    let (domain, _) = bed.domain(settings()).await;
+    let root = bed.superadmin().await;
+    // Each is good by itself; together they are a CNAME beside other data.
+    for round in 0..8 {
+        let owner = format!("name{round}");
+        let alias = json!({"name": owner, "type": "CNAME", "data": ["example.org."]});
+        let text = json!({"name": owner, "type": "TXT", "data": ["x"]});
+        let (one, other) = tokio::join!(bed.dns(&root, "Set", alias), bed.dns(&root, "Set", text));
+        assert!(one.is_ok() != other.is_ok(), "{one:?} {other:?}");
+    }
+    domain.stop().await;
+}
+
+#[tokio::test]
+async fn what_is_asked_for_is_done_and_the_status_tells() {
+    let bed = Bed::new().await;
+    let (domain, drives) = bed.domain(settings()).await;
+    let root = bed.superadmin().await;
+    let tls = async |method: &str, request: Value| {
+        bed.call(Some(root.as_str()), &format!("sys.domain.v1.TlsService/{method}"), request).await
+    };
+    // The certificate of the server's own CA comes by itself.
+    let green = |status: &Status| status["certificates"][0]["state"] == "GREEN";
+    let status = bed.tls_status(&root, Duration::from_secs(30), green).await;
+    assert_eq!(status["certificates"][0]["source"], "local CA", "{status}");
+    assert_eq!(status["state"], "GREEN", "{status}");
+    assert!(domain.ca_fingerprint().is_some());
+    let first = status["echKeys"].clone();
+    assert_eq!(first.as_array().unwrap().len(), 1);
+    bed.wait_s(5);
+    tls("RotateEchKey", json!({})).await.unwrap();
+    let two = |status: &Status| status["echKeys"].as_array().is_some_and(|keys| keys.len() == 2);
+    bed.tls_status(&root, Duration::from_secs(30), two).await;
+    let world = world(&bed, &drives.answers).await;
+    let ds = bed.dns(&root, "Status", json!({})).await.unwrap();
+    let tag = ds["keys"][0]["keyTag"].clone();
+    bed.dns(&root, "RollKey", json!({})).await.unwrap();
+    let mut zones = Value::Null;
+    for _ in 0..500 {
+        zones = bed.dns(&root, "Status", json!({})).await.unwrap();
+        if zones["keys"].as_array().unwrap().len() == 2 {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    assert_eq!(zones["keys"][0]["keyTag"], tag);
+    assert_eq!(zones["keys"].as_array().unwrap().len(), 2, "{zones}");
+    eventually(world, "example.org", Kind::A, &[Data::A(Ipv4Addr::LOCALHOST)]).await;
+    domain.stop().await;
+}
+
+#[tokio::test]
+async fn a_server_without_a_domain_says_what_to_do() {
+    let bed = Bed::new().await;
+    let (domain, _) = bed.domain(Settings::default()).await;
+    let root = bed.superadmin().await;
+    let status = bed.dns(&root, "Status", json!({})).await.unwrap();
+    assert!(status["summary"].as_str().unwrap().contains("--domain"), "{status}");
+    let set = json!({"name": "www.example.org", "type": "A", "data": ["192.0.2.1"]});
+    assert_eq!(bed.dns(&root, "Set", set).await.unwrap_err().0, "failed_precondition");
+    domain.stop().await;
+}
+
+/// What must hold of a process that has done its round.
+async fn check(bed: &Bed, keeper: &Keeper, serials: &mut Vec<u32>) {
+    let facts = keeper.facts.borrow().clone();
+    assert!(facts.troubles.is_empty(), "{:?}", facts.troubles);
+    let published: Vec<_> = facts.ech.iter().filter(|key| key.is_shown).collect();
+    assert_eq!(published.len(), 1, "one public name has one published key");
+    let own = name("example.org");
+    assert!(facts.zones.contains_key(&own));
+    assert!(facts.zones[&own].rollover.is_some());
+    serials.push(facts.zones[&own].serial);
+    assert!(serials.is_sorted_by(|a, b| a < b), "{serials:?}");
+    let kept = bed.monitor.vault().load(vault::DNSSEC).await.unwrap();
+    assert_eq!(kept.len(), 1);
+}
+
+/// The key that signs, as it is kept.
+async fn signing_key(bed: &Bed) -> Option<u16> {
+    let kept = bed.monitor.vault().load(vault::DNSSEC).await.unwrap();
+    kept.first().map(|item| Rollover::from_bytes(&item.value).unwrap().keys().signer().key_tag())
+}
+
+#[tokio::test]
+async fn whoever_is_cut_off_at_any_step_goes_on_at_the_next_start() {
+    let mut settings = settings();
+    settings.local_ca = false;
+    // By so many times that the round comes to a halt before it is cut off; and whether keys are due.
+    for is_due in [false, true] {
+        let bed = Bed::new().await;
+        let mut serials = Vec::new();
+        if is_due {
+            let mut keeper = bed.keeper(&settings);
+            keeper.round().await.unwrap();
+            check(&bed, &keeper, &mut serials).await;
+        }
+        for halts in 0..40 {
+            if is_due {
+                bed.wait_s(86_400);
+            }
+            let key = signing_key(&bed).await;
+            {
+                let mut keeper = bed.keeper(&settings);
+                let mut round = pin!(keeper.round());
+                for _ in 0..halts {
+                    let polled = round.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+                    if matches!(polled, Poll::Ready(_)) {
+                        break;
+                    }
+                    // Others do their part meanwhile.
+                    tokio::task::yield_now().await;
+                    tokio::time::sleep(Duration::from_millis(1)).await;
+                }
+            }
+            let mut keeper = bed.keeper(&settings);
+            keeper.round().await.unwrap();
+            check(&bed, &keeper, &mut serials).await;
+            if let Some(key) = key {
+                assert_eq!(signing_key(&bed).await, Some(key), "a key that others know is never replaced unasked");
+            }
+            let due = bed.monitor.vault().load(vault::ECH).await.unwrap().len();
+            assert!(due <= crate::ech::MAX_LIVE, "{due} keys after {halts} halts");
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_record_says_the_key_that_is_accepted() {
+    let bed = Bed::new().await;
+    let mut keeper = bed.keeper(&settings());
+    keeper.round().await.unwrap();
+    for _ in 0..3 {
+        let facts = keeper.facts.borrow().clone();
+        let published = facts.ech.iter().find(|key| key.is_shown).expect("one is published");
+        let plan = Plan::of(&settings()).unwrap().unwrap();
+        let sets = crate::own::sets(&plan, &plan.domains[0], &facts.moment);
+        let https = sets.iter().find(|set| set.kind() == Some(Kind::Https)).expect("it has one");
+        let Data::Https(service) = &https.data[0] else { panic!("an HTTPS record") };
+        let ech = service.parameters.iter().find_map(|parameter| match parameter {
+            Parameter::Ech(list) => Some(sys_edge::ech::parse_list(list).unwrap()),
+            _ => None,
+        });
+        let configs = ech.expect("with a key");
+        assert_eq!(configs.len(), 1);
+        assert_eq!(configs[0].config_id, published.config_id);
+        bed.wait_s(86_400);
+        keeper.round().await.unwrap();
+    }
+}
