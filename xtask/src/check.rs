@@ -58,14 +58,21 @@ const LINT: [Phase; 6] = [
         run: || buf::breaking().map(|()| Count::default()),
     },
 ];
-const TESTS: [Phase; 3] = [
+const TESTS: [Phase; 4] = [
     Phase { name: "tests", why: "all promises, on this machine", run: tests },
     Phase { name: "keychain", why: "the CLI's session in a keychain that nobody here wrote", run: keychain },
+    Phase {
+        name: "edge",
+        why: "certificate authority, resolvers, browsers and proxies that nobody here wrote",
+        run: edge,
+    },
     Phase { name: "peers", why: "clients that nobody here wrote", run: peers },
 ];
+/// The test programs of [`edge`].
+const EDGE_TESTS: [&str; 3] = ["pebble", "proxy", "validators"];
 const BREAKING: &str = "breaking";
 /// The phases that need more than cargo.
-const NOT_QUICK: [&str; 5] = ["dependencies", "protos", BREAKING, "keychain", "peers"];
+const NOT_QUICK: [&str; 6] = ["dependencies", "protos", BREAKING, "keychain", "edge", "peers"];
 
 /// `cargo xtask test`.
 pub(crate) fn test(arguments: &[String]) -> Result<ExitCode> {
@@ -157,7 +164,23 @@ fn tests() -> Result<Count> {
 
 fn keychain() -> Result<Count> {
     tools::keychain()?;
-    counted(cargo().args(["test", "--package", "sys-cli", "--test", "cli", "keychain", "--", "--ignored"]))
+    counted(cargo().args(["test", "--workspace", "--test", "cli", "keychain", "--", "--ignored"]))
+}
+
+/// The tests that talk to programs of others about names, certificates and TLS. Of the whole workspace, so that nothing is built
+/// again with other features.
+fn edge() -> Result<Count> {
+    tools::edge()?;
+    let mut count = Count::default();
+    let files = EDGE_TESTS.iter().flat_map(|test| ["--test", test]);
+    for command in [
+        cargo().args(["test", "--workspace"]).args(files).args(["--", "--ignored"]),
+        cargo().args(["test", "--workspace", "--lib", "serve::", "--", "--ignored"]),
+    ] {
+        let Count { passed, failed } = counted(command)?;
+        count = Count { passed: count.passed + passed, failed: count.failed + failed };
+    }
+    Ok(count)
 }
 
 fn peers() -> Result<Count> {

