@@ -26,14 +26,22 @@ pub fn cpu_of(pid: u32) -> Duration {
     stat.ticks(&[11, 12])
 }
 
-/// User and system time of a process and of its children, those that have ended with the rest.
+/// User and system time of a process and of those that it has begun, and they in turn; its own children that have ended with the rest.
 pub fn cpu_of_family(pid: u32) -> Duration {
     let parent = Stat::of(pid).expect("the process runs");
-    let running =
+    let numbers =
         fs::read_dir("/proc").expect("Linux").filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
-    // One may end meanwhile: the parent has its time from then on.
-    let children = running.filter_map(Stat::of).filter(|stat| stat.0[1] == pid.to_string());
-    children.fold(parent.ticks(&[11, 12, 13, 14]), |sum, child| sum + child.ticks(&[11, 12]))
+    // One may end meanwhile: its parent has its time from then on.
+    let running: Vec<_> = numbers.filter_map(|number: u32| Some((number.to_string(), Stat::of(number)?))).collect();
+    let mut spent = parent.ticks(&[11, 12, 13, 14]);
+    let mut family = vec![pid.to_string()];
+    while let Some(parent) = family.pop() {
+        for (number, stat) in running.iter().filter(|(_, stat)| stat.0[1] == parent) {
+            spent += stat.ticks(&[11, 12]);
+            family.push(number.clone());
+        }
+    }
+    spent
 }
 
 /// The fields of a process behind its name, counted from 0; the name may hold spaces, so that it is left out.

@@ -1,6 +1,9 @@
 //! A client of one server, with one token or none.
 
-use crate::Answer;
+use crate::{
+    Answer,
+    tls::{OverTls, Wire},
+};
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, Request, Response, header};
 use http_body_util::{BodyExt, Full};
@@ -8,7 +11,11 @@ use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use serde_json::Value;
 use std::net::{IpAddr, SocketAddr};
-use tokio::net::{TcpSocket, TcpStream};
+use tokio::net::TcpSocket;
+
+/// Protocols, as ALPN has them.
+const HTTP1: &[u8] = b"http/1.1";
+const HTTP2: &[u8] = b"h2";
 
 /// Calls a server with JSON over Connect, one connection a call.
 #[derive(Debug, Clone)]
@@ -16,6 +23,7 @@ pub struct Client {
     addr: SocketAddr,
     source: Option<IpAddr>,
     token: Option<String>,
+    tls: Option<OverTls>,
 }
 
 /// What came over the wire, headers and all.
@@ -34,7 +42,7 @@ pub struct Raw {
 impl Client {
     /// A client that is nobody.
     pub fn anonymous(addr: SocketAddr) -> Self {
-        Self { addr, source: None, token: None }
+        Self { addr, source: None, token: None, tls: None }
     }
 
     /// The same with this access token.
@@ -55,6 +63,12 @@ impl Client {
         Self { addr, ..self.clone() }
     }
 
+    /// The same over TLS. The server's certificate is not looked at: a thief does not mind.
+    #[must_use]
+    pub(crate) fn over_tls(&self, tls: OverTls) -> Self {
+        Self { tls: Some(tls), ..self.clone() }
+    }
+
     /// The access token that it sends.
     pub fn token(&self) -> Option<&str> {
         self.token.as_deref()
@@ -68,7 +82,7 @@ impl Client {
 
     /// Sends these bytes with this content type; gives back the status and the body.
     pub async fn post(&self, path: &str, content_type: &str, body: Bytes) -> (u16, Bytes) {
-        let raw = self.http1(self.post_request(path, content_type, body)).await;
+        let raw = self.send(self.post_request(path, content_type, body)).await;
         (raw.status, raw.body)
     }
 
@@ -80,14 +94,32 @@ impl Client {
     /// The same with a body that may be in no frame.
     pub async fn grpc_raw(&self, path: &str, body: Bytes) -> Raw {
         let mut request = self.post_request(path, "application/grpc+proto", body);
-        *request.uri_mut() = format!("http://{}/{path}", self.addr).parse().expect("a path");
         request.headers_mut().insert(header::TE, header::HeaderValue::from_static("trailers"));
+        self.http2(request).await
+    }
+
+    /// As clients do: over HTTP/2 where a certificate is to be shown, else over HTTP/1.1.
+    async fn send(&self, request: Request<Full<Bytes>>) -> Raw {
+        match &self.tls {
+            Some(tls) if tls.shows_certificate() => self.http2(request).await,
+            _ => self.http1(request).await,
+        }
+    }
+
+    async fn http2(&self, mut request: Request<Full<Bytes>>) -> Raw {
+        *request.uri_mut() = self.url(request.uri().path()).parse().expect("a path");
         request.headers_mut().remove(header::HOST);
         let io = TokioIo::new(self.connect().await);
         let (mut sender, connection) =
             hyper::client::conn::http2::handshake(TokioExecutor::new(), io).await.expect("the server speaks HTTP/2");
         tokio::spawn(connection);
         whole(sender.send_request(request).await.expect("the server answers")).await.expect("the answer is whole")
+    }
+
+    /// Where a path is.
+    pub(crate) fn url(&self, path: &str) -> String {
+        let scheme = if self.tls.is_some() { "https" } else { "http" };
+        format!("{scheme}://{}/{}", self.addr, path.trim_start_matches('/'))
     }
 
     /// Reads a path by GET.
@@ -122,26 +154,27 @@ impl Client {
     }
 
     async fn try_http1(&self, request: Request<Full<Bytes>>) -> anyhow::Result<Raw> {
-        let io = TokioIo::new(self.try_connect().await?);
+        let io = TokioIo::new(self.try_connect(HTTP1).await?);
         let (mut sender, connection) = hyper::client::conn::http1::handshake(io).await?;
         tokio::spawn(connection);
         whole(sender.send_request(request).await?).await
     }
 
-    pub(crate) fn addr(&self) -> SocketAddr {
-        self.addr
+    /// A connection for HTTP/2.
+    pub(crate) async fn connect(&self) -> Box<dyn Wire> {
+        self.try_connect(HTTP2).await.expect("the server listens")
     }
 
-    pub(crate) async fn connect(&self) -> TcpStream {
-        self.try_connect().await.expect("the server listens")
-    }
-
-    async fn try_connect(&self) -> anyhow::Result<TcpStream> {
+    async fn try_connect(&self, protocol: &[u8]) -> anyhow::Result<Box<dyn Wire>> {
         let socket = TcpSocket::new_v4()?;
         if let Some(source) = self.source {
             socket.bind(SocketAddr::new(source, 0)).expect("an address of this machine");
         }
-        Ok(socket.connect(self.addr).await?)
+        let stream = socket.connect(self.addr).await?;
+        match &self.tls {
+            Some(tls) => tls.connect(stream, protocol).await,
+            None => Ok(Box::new(stream)),
+        }
     }
 }
 

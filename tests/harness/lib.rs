@@ -18,6 +18,7 @@ mod people;
 mod server;
 mod snapshot;
 mod streams;
+mod tls;
 
 pub use answer::Answer;
 pub use client::{Client, Raw, frame, frames};
@@ -27,3 +28,4 @@ pub use people::{MANAGED_DOMAIN, Org, PASSWORD, Person, World, accept_only_invit
 pub use server::{Options, TestServer, config, eventually, workspace};
 pub use snapshot::Snapshot;
 pub use streams::{Came, Form, Stream};
+pub use tls::{Certificate, DOMAIN};

@@ -1,6 +1,6 @@
 //! A server of a test's own.
 
-use crate::{Client, Mailbox, snapshot::unix_s};
+use crate::{Client, Mailbox, snapshot::unix_s, tls};
 use std::{
     future::Future,
     net::SocketAddr,
@@ -17,11 +17,11 @@ use sys_core::{
     countries::Countries,
     module::Module,
     throttle::Rates,
-    vault::{Change, Item},
+    vault::{Change, Item, Vault},
 };
 use sys_edge::Limits;
 use sys_keys::Unsealer;
-use sys_server::{Config, Mailing, Server};
+use sys_server::{Config, EdgeConfig, Mailing, Server};
 use tempfile::TempDir;
 use tokio::{sync::oneshot, task::JoinHandle};
 
@@ -51,6 +51,8 @@ pub struct Options {
     pub bootstrap: Option<PathBuf>,
     /// The kind, name and value of what it puts into its vault at the start.
     pub vault_item: Option<[&'static str; 3]>,
+    /// It is reached over TLS, at [`DOMAIN`](crate::DOMAIN), with an authority of its own, and serves its zone.
+    pub over_tls: bool,
 }
 
 impl std::fmt::Debug for Options {
@@ -66,10 +68,15 @@ pub struct TestServer {
     pub addr: SocketAddr,
     /// The one-time setup token, while there is no superadmin.
     pub setup_token: Option<String>,
+    /// The fingerprint of its own certificate authority, if it has one.
+    pub authority: Option<[u8; 32]>,
+    /// Where it sends plain HTTP on, if it does.
+    pub plain_addr: Option<SocketAddr>,
     /// What [`Options::bootstrap`] came to.
     pub imported: Option<Imported>,
     data_dir: PathBuf,
     shift_s: Arc<AtomicI64>,
+    vault: Vault,
     stop: oneshot::Sender<()>,
     serving: JoinHandle<anyhow::Result<sys_edge::Drained>>,
     /// Removed when the test is over.
@@ -113,13 +120,26 @@ impl TestServer {
             server.monitor().vault().change("test", vec![Change::Put(item)]).await?;
         }
         let setup_token = server.new_setup_token().await?.map(|token| token.to_string());
-        let addr = server.addr();
+        let vault = server.monitor().vault().clone();
+        let (addr, authority, plain_addr) = (server.addr(), server.ca_fingerprint(), server.plain_addr());
         let (stop, stopped) = oneshot::channel();
         let serving = tokio::spawn(server.serve(async {
             // A test that forgets its server stops it, too.
             let _ = stopped.await;
         }));
-        Ok(Self { addr, setup_token, imported, data_dir, shift_s, stop, serving, _temporary: temporary })
+        Ok(Self {
+            addr,
+            setup_token,
+            authority,
+            plain_addr,
+            imported,
+            data_dir,
+            shift_s,
+            vault,
+            stop,
+            serving,
+            _temporary: temporary,
+        })
     }
 
     /// Starts a server over a data directory that is there already, and gives it up before it serves.
@@ -153,6 +173,12 @@ impl TestServer {
         unix_s() + self.shift_s.load(Ordering::Relaxed)
     }
 
+    /// What it keeps of itself of this kind, opened.
+    pub async fn kept(&self, kind: &str) -> Vec<Vec<u8>> {
+        let items = self.vault.load(kind).await.expect("the vault is open");
+        items.into_iter().map(|item| item.value.to_vec()).collect()
+    }
+
     /// Hands it the directory that its data is in, to be removed with it.
     #[must_use]
     pub(crate) fn keep(self, temporary: TempDir) -> Self {
@@ -172,7 +198,7 @@ pub fn config(options: &Options, data_dir: &Path, shift_s: &Arc<AtomicI64>) -> a
     Ok(Config {
         data_dir: data_dir.to_owned(),
         listen: SocketAddr::from(([127, 0, 0, 1], 0)),
-        edge: sys_server::EdgeConfig::default(),
+        edge: if options.over_tls { tls::edge() } else { EdgeConfig::default() },
         metrics_listen: None,
         // The same whatever the port, so that tokens outlive a restart.
         issuer: Some("http://sys.test".to_owned()),

@@ -89,7 +89,7 @@ impl Client {
     /// Opens a stream of the method at this path.
     pub async fn stream(&self, path: &str, form: Form) -> Stream {
         let (requests, said) = mpsc::channel(1);
-        let mut request = Request::post(format!("http://{}/{path}", self.addr()))
+        let mut request = Request::post(self.url(path))
             .header(header::CONTENT_TYPE, form.content_type())
             .header(header::TE, "trailers");
         if let Some(token) = self.token() {

@@ -12,6 +12,7 @@ mod accounts;
 mod audit;
 mod bad_input;
 mod concurrency;
+mod device_keys;
 mod doctor;
 mod faults;
 mod gate_attacks;

@@ -43,9 +43,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<ExitCode> {
     let mut report = fs::read_to_string(&file).unwrap_or_else(|_| "# Benchmarks\n".to_owned());
     let by_default: Vec<String> = all.iter().filter(|name| *name != ON_DEMAND).cloned().collect();
     for name in if names.is_empty() { &by_default } else { names } {
-        if name == "rows" {
-            crate::tools::postgresql()?;
-        }
+        crate::tools::peers(name)?;
         let measure = || {
             let mut cargo = Command::new("cargo");
             cargo.args(["run", "--release", "--quiet", "--manifest-path", MANIFEST, "--bin", name, "--"]);

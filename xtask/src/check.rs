@@ -69,7 +69,7 @@ const TESTS: [Phase; 4] = [
     Phase { name: "peers", why: "clients that nobody here wrote", run: peers },
 ];
 /// The test programs of [`edge`].
-const EDGE_TESTS: [&str; 3] = ["pebble", "proxy", "validators"];
+const EDGE_TESTS: [&str; 4] = ["edge", "pebble", "proxy", "validators"];
 const BREAKING: &str = "breaking";
 /// The phases that need more than cargo.
 const NOT_QUICK: [&str; 6] = ["dependencies", "protos", BREAKING, "keychain", "edge", "peers"];
@@ -175,7 +175,8 @@ fn edge() -> Result<Count> {
     let files = EDGE_TESTS.iter().flat_map(|test| ["--test", test]);
     for command in [
         cargo().args(["test", "--workspace"]).args(files).args(["--", "--ignored"]),
-        cargo().args(["test", "--workspace", "--lib", "serve::", "--", "--ignored"]),
+        cargo().args(["test", "--workspace", "--lib", "--", "--ignored", "serve::", "pebble"]),
+        cargo().args(["test", "--workspace", "--test", "operations", "kdig", "--", "--ignored"]),
     ] {
         let Count { passed, failed } = counted(command)?;
         count = Count { passed: count.passed + passed, failed: count.failed + failed };

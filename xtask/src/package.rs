@@ -18,13 +18,14 @@ the units of systemd and an example of the settings. packaging/Containerfile mak
 /// What the programs are linked with, as Debian 12 names it.
 const DEPENDS: &str = "libc6 (>= 2.36), libgcc-s1, libstdc++6, adduser";
 /// A file of the work tree, where it goes, and its mode.
-const FILES: [(&str, &str, u32); 9] = [
+const FILES: [(&str, &str, u32); 10] = [
     ("target/release/sys-server", "usr/bin/sys-server", 0o755),
     ("target/release/sys", "usr/bin/sys", 0o755),
     ("packaging/systemd/sys-server.service", "lib/systemd/system/sys-server.service", 0o644),
     ("packaging/systemd/sys-server.socket", "lib/systemd/system/sys-server.socket", 0o644),
     ("packaging/systemd/sys-server-plain.socket", "lib/systemd/system/sys-server-plain.socket", 0o644),
     ("packaging/systemd/sys-server-dns.socket", "lib/systemd/system/sys-server-dns.socket", 0o644),
+    ("packaging/systemd/sys-server-dns-tls.socket", "lib/systemd/system/sys-server-dns-tls.socket", 0o644),
     ("packaging/debian/sys-server.yaml", "etc/sys/sys-server.yaml", 0o644),
     ("docs/sys-server.yaml", "usr/share/doc/sys-server/sys-server.yaml", 0o644),
     ("LICENSE", "usr/share/doc/sys-server/copyright", 0o644),

@@ -47,8 +47,30 @@ const NODE: [Tool; 2] = [
     Tool { program: "node", package: "nodejs", needed_for: "buf and the Node peer" },
     Tool { program: "npm", package: "npm", needed_for: "installing buf and the Node peer" },
 ];
-/// The peer of the benchmark `rows`: its program, which Debian keeps off the PATH, and its package.
-const POSTGRESQL: (&str, &str) = ("/usr/lib/postgresql/15/bin/postgres", "postgresql-15");
+/// The peers of the benchmarks, by name of the benchmark: programs, some of which Debian keeps off the PATH, and their packages.
+const PEERS: [(&str, &[(&str, &str)]); 3] = [
+    ("rows", &[("/usr/lib/postgresql/15/bin/postgres", "postgresql-15")]),
+    (
+        "edge",
+        &[
+            ("/usr/sbin/nginx", "nginx"),
+            ("/usr/sbin/haproxy", "haproxy"),
+            ("/usr/bin/h2load", "nghttp2-client"),
+            ("/usr/bin/openssl", "openssl"),
+        ],
+    ),
+    (
+        "dns",
+        &[
+            ("/usr/sbin/knotd", "knot"),
+            ("/usr/sbin/nsd", "nsd"),
+            ("/usr/sbin/pdns_server", "pdns-server"),
+            ("/usr/share/doc/pdns-backend-bind", "pdns-backend-bind"),
+            ("/usr/bin/dnsperf", "dnsperf"),
+            ("/usr/bin/openssl", "openssl"),
+        ],
+    ),
+];
 /// What the tests of the CLI's keychain need.
 const KEYCHAIN: [Tool; 2] = [
     Tool { program: "dbus-daemon", package: "dbus-daemon", needed_for: "a session bus of the keychain's tests" },
@@ -110,18 +132,20 @@ pub(crate) fn keychain() -> Result<()> {
     ensure(&KEYCHAIN)
 }
 
-/// Makes PostgreSQL's programs stand where the benchmark looks for them.
-pub(crate) fn postgresql() -> Result<()> {
-    let (program, package) = POSTGRESQL;
-    if Path::new(program).is_file() {
+/// Makes what a benchmark compares with stand where it looks for it.
+pub(crate) fn peers(benchmark: &str) -> Result<()> {
+    let peers = PEERS.iter().find(|(name, _)| *name == benchmark).map_or(&[][..], |(_, peers)| peers);
+    let missing = || peers.iter().filter(|(file, _)| !Path::new(file).exists());
+    let packages: Vec<_> = missing().map(|(_, package)| *package).collect();
+    if packages.is_empty() {
         return Ok(());
     }
-    step::note(&format!("`{program}` is missing: needed for the comparison with PostgreSQL"));
-    apt_install(&[package])?;
-    if !Path::new(program).is_file() {
-        bail!("`{program}` is still missing after installing {package}");
+    step::note(&format!("missing for the comparison in `{benchmark}`: {}", packages.join(", ")));
+    apt_install(&packages)?;
+    match missing().next() {
+        Some((file, package)) => bail!("`{file}` is still missing after installing {package}"),
+        None => Ok(()),
     }
-    Ok(())
 }
 
 /// The folder of programs from npm packages, installed.

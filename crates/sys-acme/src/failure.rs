@@ -83,7 +83,9 @@ impl Failure {
     }
 
     /// From the problem of a challenge.
-    pub(crate) fn from_challenge(name: String, kind_of: ChallengeKind, problem: Option<&Problem>) -> Self {
+    pub(crate) fn from_challenge(name: &str, kind_of: ChallengeKind, problem: Option<&Problem>) -> Self {
+        // It is the directory that says which one failed.
+        let name = bounded(name);
         match problem {
             Some(problem) if kind(problem) == "caa" => Self::Caa { detail: detail(problem) },
             Some(problem) if kind(problem) == "rateLimited" => Self::RateLimited { detail: detail(problem) },
@@ -210,6 +212,13 @@ mod tests {
     fn foreign_text_stays_on_its_line() {
         let text = bounded(&format!("a\nb\u{1b}[31m{}", "x".repeat(1_000)));
         assert!(!text.contains(char::is_control) && text.chars().count() == MAX_DETAIL, "{text}");
+    }
+
+    #[test]
+    fn the_name_that_failed_is_foreign_text_too() {
+        let name = format!("a\u{1b}]0;b\u{7}{}", "x".repeat(100_000));
+        let told = Failure::from_challenge(&name, ChallengeKind::Dns01, None).to_string();
+        assert!(!told.contains(char::is_control) && told.len() < 2 * MAX_DETAIL, "{told}");
     }
 
     #[test]

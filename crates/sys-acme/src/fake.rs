@@ -163,6 +163,8 @@ pub(crate) struct Behaviour {
     /// Proofs fail like this, those of names with this end.
     pub(crate) fails: Option<(&'static str, &'static str)>,
     pub(crate) other_key: bool,
+    /// Authorizations of an order beside those of its names.
+    pub(crate) more_authorizations: usize,
     pub(crate) other_names: bool,
     /// By how much its clock is ahead.
     pub(crate) ahead_s: i64,
@@ -189,6 +191,7 @@ impl FakeDirectory {
             stuck: None,
             fails: None,
             other_key: false,
+            more_authorizations: 0,
             other_names: false,
             ahead_s: 0,
             troubles: None,
@@ -352,8 +355,8 @@ impl Behaviour {
             (None, true) => self.stuck.filter(|stuck| *stuck == "pending").unwrap_or("ready"),
             (None, false) => "pending",
         };
-        let authorizations: Vec<String> =
-            (0..order.identifiers.len()).map(|one| format!("{BASE}/authz/{index}/{one}")).collect();
+        let names = (0..order.identifiers.len()).chain((0..self.more_authorizations).map(|_| 0));
+        let authorizations: Vec<String> = names.map(|one| format!("{BASE}/authz/{index}/{one}")).collect();
         json!({
             "status": status, "authorizations": authorizations, "finalize": format!("{BASE}/finalize/{index}"),
             "certificate": format!("{BASE}/certificate/{index}"),

@@ -100,6 +100,10 @@ impl Try<'_> {
         if !matches!(order.state().status, OrderStatus::Pending | OrderStatus::Ready) {
             return Err(Failure::Garbage { what: "a new order that is neither pending nor ready".to_owned() });
         }
+        // Each is asked for by itself, and may take its time.
+        if order.state().authorizations.len() > self.wanted.iter().count() {
+            return Err(Failure::Garbage { what: "an order with more authorizations than names".to_owned() });
+        }
         let mut kinds = Vec::new();
         let mut authorizations = order.authorizations();
         while let Some(authorization) = authorizations.next().await {
@@ -115,7 +119,7 @@ impl Try<'_> {
             let Some(mut challenge) = authorization.challenge(kind.of_directory()) else { continue };
             challenge.set_ready().await.map_err(|error| match error {
                 Error::Api(problem) if PROOF_ERRORS.contains(&failure::kind(&problem)) => {
-                    Failure::from_challenge(name, kind, Some(&problem))
+                    Failure::from_challenge(&name, kind, Some(&problem))
                 }
                 other => Failure::from_acme(other),
             })?;
@@ -216,7 +220,7 @@ impl Try<'_> {
             let Some(failed) = failed else { continue };
             let kinds = [ChallengeKind::Dns01, ChallengeKind::TlsAlpn01, ChallengeKind::Http01];
             if let Some(kind) = kinds.into_iter().find(|kind| kind.of_directory() == failed.r#type) {
-                return Failure::from_challenge(name, kind, failed.error.as_ref());
+                return Failure::from_challenge(&name, kind, failed.error.as_ref());
             }
         }
         match problem {

@@ -45,6 +45,13 @@ impl Settings {
         }
     }
 
+    /// Whether a keeper would start with these; nobody is asked.
+    pub fn check(&self) -> Result<(), SettingsError> {
+        self.contact()?;
+        self.directory_uri()?;
+        apart(&self.wanted)
+    }
+
     /// The contact as the account has it.
     pub(crate) fn contact(&self) -> Result<Option<String>, SettingsError> {
         let Some(email) = &self.email else { return Ok(None) };

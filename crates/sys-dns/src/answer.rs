@@ -71,7 +71,7 @@ impl Answers {
 }
 
 impl Authority for Answers {
-    fn answer(&self, query: &Query<'_>, most_bytes: usize, out: &mut Vec<u8>) -> Answered {
+    fn answer(&self, query: &Query<'_>, most_bytes: usize, may_sign: &dyn Fn() -> bool, out: &mut Vec<u8>) -> Answered {
         let now_unix_s = (self.0.clock)();
         let state = self.0.state.load();
         let Some(key) = Key::new(query.name(), query.kind, query.wants_dnssec()) else {
@@ -89,7 +89,7 @@ impl Authority for Answers {
         let budget = if is_datagram { &self.0.datagrams } else { &self.0.streams };
         // Who asks for signatures by their kind wants them, whatever else he says.
         let is_signed = query.wants_dnssec() || query.kind == RRSIG;
-        let signing = is_signed.then_some(Signing { now_unix_s, budget });
+        let signing = is_signed.then_some(Signing { now_unix_s, budget, may_sign });
         match resolve(tree, query.name(), query.kind, signing) {
             Ok(response) => {
                 let entry = Arc::new(encode(&response, query.name(), query.kind));

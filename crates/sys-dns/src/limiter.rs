@@ -1,4 +1,5 @@
-//! How many answers of a kind a network is sent by UDP while nothing proves that it asked for them.
+//! How many answers of a kind a network is sent by UDP while nothing proves that it asked for them, and how many signatures it may have
+//! made over names that it thought of.
 //!
 //! Whoever forges an address to have answers sent there gets so many, and from then on answers without records, which say that the question is to come by TCP; a
 //! real client asks so, or shows his cookie. A fixed table: networks that meet in a place take it from each other, which lets more
@@ -23,6 +24,10 @@ pub(crate) enum Kind {
     Nothing,
     /// That it was no question of ours.
     Error,
+    /// None: a signature that was made for a datagram, whoever really sent it.
+    SignedDatagram,
+    /// None: a signature that was made for a stream, apart from the other so that nobody uses it up by a forged address.
+    SignedStream,
 }
 
 /// The answers of the last second by network and kind.

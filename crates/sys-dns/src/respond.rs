@@ -32,8 +32,9 @@ const KEEPALIVE_UNIT_MS: u128 = 100;
 /// Who answers a question: the zones that are served.
 pub trait Authority: Send + Sync + 'static {
     /// Writes the answer into `out`, which is empty: header, the question as it was sent, records, and where the question has EDNS an OPT without options as
-    /// the last record. What takes more than `most_bytes` is replaced by [`Query::write_empty`], truncated.
-    fn answer(&self, query: &Query<'_>, most_bytes: usize, out: &mut Vec<u8>) -> Answered;
+    /// the last record. What takes more than `most_bytes` is replaced by [`Query::write_empty`], truncated. Before it makes a signature over
+    /// a name that the sender thought of, it asks `may_sign`, which counts what his network has had made.
+    fn answer(&self, query: &Query<'_>, most_bytes: usize, may_sign: &dyn Fn() -> bool, out: &mut Vec<u8>) -> Answered;
 }
 
 /// What an authority says of its answer.
@@ -68,7 +69,8 @@ pub struct Via {
 /// What there is to be set. Every value is legal.
 #[derive(Debug, Clone, Copy)]
 pub struct Rules {
-    /// Answers of a kind a second by UDP to a network that has not proven its addresses; `None` for as many as there are questions.
+    /// Answers of a kind a second by UDP to a network that has not proven its addresses, and signatures a second that a network may have made
+    /// over names of its own invention by each way; `None` for as many as there are questions.
     pub answers_per_s: Option<u16>,
     /// How long a stream may stay idle, as who asks is told (RFC 7828).
     pub idle_timeout: Duration,
@@ -140,7 +142,9 @@ impl Shared {
             _ => MOST_BYTES,
         };
         let room = options_bytes(query.edns.as_ref(), via.transport);
-        let mut answered = self.authority.answer(query, most_bytes.saturating_sub(room), out);
+        let signed = if via.transport == Transport::Udp { Kind::SignedDatagram } else { Kind::SignedStream };
+        let may_sign = || self.allows(via.source, signed, now_unix_s);
+        let mut answered = self.authority.answer(query, most_bytes.saturating_sub(room), &may_sign, out);
         if !is_proven && !self.allows(via.source, kind_of(out), now_unix_s) {
             out.clear();
             query.write_empty(Code::NoError, false, true, out);

@@ -36,7 +36,8 @@ pub struct DnsBind {
 pub struct Limits {
     /// Sockets for UDP, each with a thread of its own.
     pub udp_threads: NonZeroUsize,
-    /// Streams open at once. Further ones wait in the kernel's backlog; those that are idle then close early.
+    /// Streams open at once. Who comes then takes the place of one whose source has many more than his; where none has, he waits in the
+    /// kernel's backlog until one closes, and those that are idle close early.
     pub connections: usize,
     /// Streams from one source (an IPv4 address, or the /64 of an IPv6 address). Further ones close at once.
     pub connections_per_source: usize,
@@ -115,6 +116,14 @@ impl DnsListener {
                 Err(source) => return Err(BindError::Socket { addr: tcp.local_addr(), source }),
             }
         }
+    }
+
+    /// Takes over a port that somebody else has bound, such as systemd: for streams and for datagrams.
+    pub fn over(tcp: std::net::TcpListener, udp: std::net::UdpSocket, limits: Limits) -> Result<Self, BindError> {
+        let tcp = StreamListener::over(tcp, limits)?;
+        let addr = tcp.local_addr();
+        let udp = udp::Sockets::over(&udp, limits.udp_threads).map_err(|source| BindError::Socket { addr, source })?;
+        Ok(Self { udp, tcp })
     }
 
     /// The bound address, with the port that was chosen where it was asked to.

@@ -111,8 +111,8 @@ type Change = fn(&mut Message);
 struct Changed(Answers, Change);
 
 impl Authority for Changed {
-    fn answer(&self, query: &Query<'_>, most_bytes: usize, out: &mut Vec<u8>) -> Answered {
-        let answered = self.0.answer(query, most_bytes, out);
+    fn answer(&self, query: &Query<'_>, most_bytes: usize, may_sign: &dyn Fn() -> bool, out: &mut Vec<u8>) -> Answered {
+        let answered = self.0.answer(query, most_bytes, may_sign, out);
         let mut message = Message::from_vec(out).unwrap();
         (self.1)(&mut message);
         *out = message.to_vec().unwrap();

@@ -191,7 +191,18 @@ impl Fetching<'_> {
         if self.plan.local_ca {
             let wanted = wanted(&self.plan.local_certificates())?;
             let kept = kept(vault::LOCAL_CA);
-            let own = LocalCa::open(kept.as_ref(), &wanted, self.clock.now().unix_s).await?;
+            let now_unix_s = self.clock.now().unix_s;
+            let own = match LocalCa::open(kept.as_ref(), &wanted, now_unix_s).await {
+                // A domain or an address has come to the settings. Who gave it wants it served; what clients trust is told at the start.
+                Err(LocalCaError::NotPermitted { name }) => {
+                    tracing::warn!(
+                        name,
+                        "the local CA was not made for this name: another one is made, and clients have to trust it anew"
+                    );
+                    LocalCa::remake(kept.as_ref(), &wanted, now_unix_s).await?
+                }
+                opened => opened?,
+            };
             ca = Some((own.sha256(), own.certificate_pem().to_owned()));
             let told = self.told(Source::LocalCa);
             fetchers.push(Arc::new(sys_acme::Keeper::start_local(own, wanted, kept, clock, told).await?));

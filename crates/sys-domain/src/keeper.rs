@@ -275,7 +275,7 @@ impl Keeper {
                 None => Some(sys_dns::dnssec::Rollover::begin(SigningKey::generate()?)),
                 Some(rollover) => {
                     let seen = self.beside.seen();
-                    let parent = seen.get(apex).and_then(|seen| seen.ds.as_ref().ok());
+                    let parent = seen.get(apex).and_then(|seen| seen.fresh_ds(now));
                     rollover.step(apex, now, parent)
                 }
             };
@@ -324,7 +324,7 @@ impl Keeper {
             return;
         }
         let (wish, fetchers, beside) = (wish.clone(), self.fetchers.clone(), self.beside.clone());
-        let (vault, clock, bell) = (self.vault.clone(), self.clock.clone(), self.bell.clone());
+        let (vault, clock) = (self.vault.clone(), self.clock.clone());
         self.workers.spawn(async move {
             let mut result = Ok(());
             for fetcher in fetchers {
@@ -337,19 +337,18 @@ impl Keeper {
                     break;
                 }
             }
-            let is_busy = matches!(result, Err(AskError::Busy));
-            if let Err(error) = result {
-                beside.refuse(&wish.place(), error.to_string(), clock.now().unix_s);
-            }
-            // Who is busy is asked again in the next round.
-            if !is_busy
-                && let Err(error) =
-                    vault.change("ask-for-certificate", vec![vault::remove(vault::WISH, &wish.place())]).await
-            {
-                tracing::error!(%error, "a wish that is fulfilled is kept still");
+            // Who is busy is asked again in the next round, for which nobody rings: it would be the next moment, until the order ends.
+            if !matches!(result, Err(AskError::Busy)) {
+                if let Err(error) = result {
+                    beside.refuse(&wish.place(), error.to_string(), clock.now().unix_s);
+                }
+                // The commit wakes the keeper. Where there is none, because the disk is full, say, ringing would be no use either.
+                let fulfilled = vec![vault::remove(vault::WISH, &wish.place())];
+                if let Err(error) = vault.change("ask-for-certificate", fulfilled).await {
+                    tracing::error!(%error, "a wish that is fulfilled is kept still");
+                }
             }
             beside.end(&wish.place());
-            bell.notify_one();
         });
     }
 
@@ -359,9 +358,10 @@ impl Keeper {
         let seen = self.beside.seen();
         for domain in &self.plan.domains {
             let last = seen.get(&domain.apex);
-            let entries = registrar::entries(&self.plan, domain, state.rollovers.get(&domain.apex), last);
+            let rollover = state.rollovers.get(&domain.apex);
+            let entries = registrar::entries(&self.plan, domain, rollover, last);
             let place = format!("look {}", domain.apex);
-            if registrar::due(&entries, last) > now || !self.beside.begin(&place) {
+            if !registrar::is_due(&entries, rollover, last, now) || !self.beside.begin(&place) {
                 continue;
             }
             let (plan, domain, beside) = (self.plan.clone(), domain.clone(), self.beside.clone());
@@ -373,6 +373,12 @@ impl Keeper {
                 bell.notify_one();
             });
         }
+    }
+
+    /// Waits for those who work beside the rounds.
+    #[cfg(test)]
+    pub(crate) async fn workers_are_done(&mut self) {
+        while self.workers.join_next().await.is_some() {}
     }
 
     async fn publish(&mut self, state: &State, shown: &BTreeSet<String>, now: i64) -> Result<(), RoundError> {

@@ -14,6 +14,8 @@ use sys_dns::{
 /// Between two looks where all is as it should be, and where something is still missing.
 pub(crate) const LOOK_AGAIN_S: i64 = 3_600;
 pub(crate) const LOOK_AGAIN_SOON_S: i64 = 120;
+/// How old a look may be that a signing key is let go of by: some have failed meanwhile, but nobody has slept.
+const FRESH_S: i64 = 5 * LOOK_AGAIN_SOON_S;
 /// Name servers whose addresses are looked at.
 const MAX_SERVERS: usize = 6;
 
@@ -25,6 +27,14 @@ pub(crate) struct Seen {
     pub(crate) ds: Result<ParentDs, String>,
     /// The addresses of those name servers that are within the domain.
     pub(crate) glue: BTreeMap<Name, Vec<Data>>,
+}
+
+impl Seen {
+    /// The DS records, unless the look is an old one: since then somebody may have taken back what it shows.
+    pub(crate) fn fresh_ds(&self, now: i64) -> Option<&ParentDs> {
+        let is_fresh = (0..=FRESH_S).contains(&now.saturating_sub(self.at_unix_s));
+        self.ds.as_ref().ok().filter(|_| is_fresh)
+    }
 }
 
 /// Something to enter.
@@ -81,11 +91,14 @@ pub(crate) fn delegation(domain: &DomainPlan, rollover: &Rollover, seen: Option<
     Some(rollover.delegation(&domain.apex, parent))
 }
 
-/// When to look again.
-pub(crate) fn due(entries: &[Entry], seen: Option<&Seen>) -> i64 {
-    let Some(seen) = seen else { return i64::MIN };
-    let is_complete = entries.iter().all(|entry| entry.seen == "yes");
-    seen.at_unix_s.saturating_add(if is_complete { LOOK_AGAIN_S } else { LOOK_AGAIN_SOON_S })
+/// Whether it is time to look again. A rollover ends by what is seen then, so that nothing old will do.
+pub(crate) fn is_due(entries: &[Entry], rollover: Option<&Rollover>, seen: Option<&Seen>, now: i64) -> bool {
+    let Some(seen) = seen else { return true };
+    let is_settled =
+        entries.iter().all(|entry| entry.seen == "yes") && matches!(rollover, None | Some(Rollover::Steady { .. }));
+    let pause_s = if is_settled { LOOK_AGAIN_S } else { LOOK_AGAIN_SOON_S };
+    // A look of the future is one of before the clock was set back.
+    !(0..pause_s).contains(&now.saturating_sub(seen.at_unix_s))
 }
 
 /// Looks.
@@ -129,4 +142,27 @@ fn in_words(error: AskError) -> String {
 fn addresses(plan: &Plan) -> Vec<Data> {
     let v4 = plan.ipv4.iter().copied().map(Data::A);
     v4.chain(plan.ipv6.iter().copied().map(Data::Aaaa)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use sys_dns::dnssec::SigningKey;
+
+    #[test]
+    fn a_key_is_let_go_of_by_a_fresh_look_alone() {
+        const NOW: i64 = 1_800_000_000;
+        let seen = Seen { at_unix_s: NOW, servers: Ok(Vec::new()), ds: Ok(ParentDs::default()), glue: BTreeMap::new() };
+        assert!(seen.fresh_ds(NOW).is_some() && seen.fresh_ds(NOW + FRESH_S).is_some());
+        assert!(seen.fresh_ds(NOW + FRESH_S + 1).is_none(), "a machine that slept over the end of a rollover");
+        assert!(seen.fresh_ds(NOW - 1).is_none(), "a clock that was set back");
+
+        let settled = Rollover::begin(SigningKey::generate().unwrap());
+        let under_way = settled.start(SigningKey::generate().unwrap(), NOW).unwrap();
+        let is_due = |rollover, now| is_due(&[], Some(rollover), Some(&seen), now);
+        assert!(!is_due(&settled, NOW + LOOK_AGAIN_S - 1) && is_due(&settled, NOW + LOOK_AGAIN_S));
+        assert!(!is_due(&under_way, NOW + LOOK_AGAIN_SOON_S - 1) && is_due(&under_way, NOW + LOOK_AGAIN_SOON_S));
+        assert!(is_due(&settled, NOW - 1), "a clock that was set back");
+        assert!(super::is_due(&[], Some(&settled), None, NOW));
+    }
 }

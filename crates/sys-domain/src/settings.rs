@@ -1,5 +1,6 @@
 //! What an operator decides, as text; and the same checked, as everything else here takes it.
 
+use crate::DomainError;
 use std::{
     collections::BTreeSet,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
@@ -91,6 +92,16 @@ impl Default for Settings {
             local_ca: false,
             ech: EchSettings::default(),
         }
+    }
+}
+
+impl Settings {
+    /// Whether a server would start with these, as far as they say it themselves: no file is read, and nobody is asked.
+    pub fn check(&self) -> Result<(), DomainError> {
+        if let Some(acme) = &self.acme {
+            acme.check()?;
+        }
+        Ok(Plan::of(self).map(drop)?)
     }
 }
 
@@ -238,16 +249,11 @@ impl Plan {
         certificates
     }
 
-    /// The certificates of the server's own CA: the first is for all addresses, too, and for this machine.
+    /// The certificates of the server's own CA: those of the domains, and one for all addresses and this machine. That one names no
+    /// domain, since whoever comes by an address alone gets to see it.
     pub(crate) fn local_certificates(&self) -> Vec<Vec<String>> {
         let mut certificates = self.certificates();
-        if certificates.is_empty() {
-            certificates.push(Vec::new());
-        }
-        if let Some(first) = certificates.first_mut() {
-            first.extend(self.addresses());
-            first.extend(LOCAL.map(str::to_owned));
-        }
+        certificates.push(self.addresses().into_iter().chain(LOCAL.map(str::to_owned)).collect());
         certificates
     }
 
@@ -377,6 +383,18 @@ mod tests {
         assert_eq!(plan.domains[0].name_servers.len(), 2);
         assert_eq!(plan.certificates(), [vec!["*.example.org".to_owned(), "example.org".to_owned()]]);
         assert!(Plan::of(&Settings::default()).unwrap().is_none());
+    }
+
+    #[test]
+    fn a_certificate_for_an_address_names_no_domain() {
+        let plan = Plan::of(&Settings { local_ca: true, ..settings() }).unwrap().unwrap();
+        let is_address = |name: &String| name.parse::<IpAddr>().is_ok();
+        let is_domain = |name: &String| name.ends_with("example.org");
+        let certificates = plan.local_certificates();
+        assert!(certificates.iter().any(|names| names.iter().any(is_address)), "{certificates:?}");
+        assert!(certificates.iter().any(|names| names.iter().any(is_domain)), "{certificates:?}");
+        let mixed = certificates.iter().find(|names| names.iter().any(is_address) && names.iter().any(is_domain));
+        assert_eq!(mixed, None);
     }
 
     #[test]

@@ -6,9 +6,10 @@ mod pebble;
 use crate::{
     ask,
     certificates::Certificates,
-    challenges::Wall,
+    challenges::{Places, Wall},
     domain::{Domain, Drives},
     keeper::{Driven, Keeper},
+    kept::InVault,
     settings::{Plan, Settings, ZoneSettings},
     vault,
 };
@@ -333,6 +334,34 @@ async fn what_is_asked_for_is_done_and_the_status_tells() {
     assert_eq!(zones["keys"].as_array().unwrap().len(), 2, "{zones}");
     eventually(world, "example.org", Kind::A, &[Data::A(Ipv4Addr::LOCALHOST)]).await;
     domain.stop().await;
+}
+
+#[tokio::test]
+async fn whoever_is_busy_with_an_order_is_not_asked_over_and_over() {
+    let bed = Bed::new().await;
+    let mut keeper = bed.keeper(&settings());
+    // A directory that takes connections and says nothing.
+    let silent = tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let wanted = sys_acme::Wanted::parse(&["example.org"]).unwrap();
+    let directory = format!("https://{}/dir", silent.local_addr().unwrap());
+    let acme = sys_acme::Settings { directory, ..sys_acme::Settings::lets_encrypt(vec![wanted]) };
+    let kept = Arc::new(InVault { vault: bed.monitor.vault().clone(), kind: vault::ACME });
+    let Drives { tls, http, .. } = bed.drives();
+    let places = Arc::new(Places { wall: keeper.driven.wall.clone(), zones: Vec::new(), tls, http });
+    let clock = Arc::new(sys_acme::SystemClock);
+    let fetcher = sys_acme::Keeper::start(acme, kept, places, clock, Arc::new(|_| {})).await.unwrap();
+    keeper.fetchers.push(Arc::new(fetcher));
+    let wish = vault::put(vault::WISH, "renew example.org", vec![8, 1].into());
+    bed.monitor.vault().change("test", vec![wish]).await.unwrap();
+    for _ in 0..2 {
+        keeper.round().await.unwrap();
+        keeper.workers_are_done().await;
+        let rings = tokio::time::timeout(Duration::ZERO, keeper.bell.notified()).await;
+        assert!(rings.is_err(), "the next round would begin at once, and the one after it");
+    }
+    assert_eq!(bed.monitor.vault().load(vault::WISH).await.unwrap().len(), 1, "it is asked again later");
+    let troubles = keeper.facts.borrow().troubles.clone();
+    assert!(troubles.is_empty(), "nothing was refused: {troubles:?}");
 }
 
 #[tokio::test]

@@ -84,7 +84,8 @@ pub(crate) struct Told {
 pub(crate) enum End {
     /// Nothing was under way any more.
     Finished,
-    /// It did not finish in time after it was asked to, or left unread what it had asked for.
+    /// It did not finish in time after it was asked to, or left unread what it had asked for, or its source has far more
+    /// than others, who find no place.
     Cut,
 }
 
@@ -105,16 +106,27 @@ where
 {
     let (accepted, number) = (Instant::now(), facts.number);
     let meter = Arc::new(Meter::default());
+    let leave = counted.as_ref().map(Counted::leave).unwrap_or_default();
     let opened = tokio::select! {
         opened = timeout(shared.door.time(), shared.door.open(stream, facts, counted, &meter)) => opened,
+        () = leave.notified() => return End::Cut,
         // Nothing is under way.
         _ = told.stop.wait_for(|stop| *stop) => return End::Finished,
     };
     match opened.unwrap_or(Err(NotOpened::Late)) {
-        Ok(Some(Opened { wire, facts, counted: _counted })) => match wire {
-            Wire::Plain(socket) => speak(shared, socket, meter, accepted, facts, told).await,
-            Wire::Tls(socket) => speak(shared, socket, meter, accepted, facts, told).await,
-        },
+        Ok(Some(Opened { wire, facts, counted })) => {
+            let leave = counted.leave();
+            let spoken = async {
+                match wire {
+                    Wire::Plain(socket) => speak(shared, socket, meter, accepted, facts, told).await,
+                    Wire::Tls(socket) => speak(shared, socket, meter, accepted, facts, told).await,
+                }
+            };
+            tokio::select! {
+                end = spoken => end,
+                () = leave.notified() => End::Cut,
+            }
+        }
         Ok(None) => End::Finished,
         Err(error) => {
             // The peer's doing, so no warning.

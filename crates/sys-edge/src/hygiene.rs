@@ -12,7 +12,7 @@ mod service;
 
 pub use origins::{OriginError, Origins};
 pub use security_txt::{SecurityTxt, SecurityTxtError};
-pub use service::{Answering, Hygienic};
+pub use service::{Answering, Current, Hygienic};
 
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 
@@ -84,7 +84,7 @@ pub(crate) fn harden(headers: &mut HeaderMap) {
 impl Hygiene {
     /// A service that answers as these settings say, and has everything else answered by this one.
     pub fn around<S>(self, service: S) -> Hygienic<S> {
-        Hygienic::new(self, service)
+        Current::new(self).around(service)
     }
 }
 

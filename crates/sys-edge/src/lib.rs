@@ -12,6 +12,7 @@ mod ahead;
 mod answers;
 pub mod congestion;
 pub mod connection;
+pub mod dot;
 pub mod ech;
 #[doc(hidden)]
 pub mod fuzzing;

@@ -7,8 +7,8 @@ use std::time::Duration;
 /// Bounds of a listener. Every value is legal; the defaults suit one small server.
 #[derive(Debug, Clone)]
 pub struct Limits {
-    /// Connections open at once. Further ones wait in the kernel's backlog until one of them closes; those that are idle
-    /// then close early.
+    /// Connections open at once. Who comes then takes the place of one whose source has many more than his; where none has, he waits in
+    /// the kernel's backlog until one closes, and those that are idle close early.
     pub connections: usize,
     /// Connections from one source (an IPv4 address, or the /64 of an IPv6 address). Further ones close at once.
     pub connections_per_source: usize,

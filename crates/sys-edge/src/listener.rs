@@ -9,6 +9,7 @@ use crate::{
     connection::{self, Connection, End, Shared, Told},
     opened::Door,
     proxy::ProxySources,
+    sources::Room,
     tls::Tls,
 };
 use bytes::Bytes;
@@ -180,12 +181,13 @@ impl Listener {
         let mut tasks = JoinSet::new();
         let mut shutdown = pin!(shutdown);
         let mut number = 0;
+        let mut waiting = None;
         let ended = loop {
             tokio::select! {
                 biased;
                 () = &mut shutdown => break Ok(()),
                 Some(_) = tasks.join_next(), if !tasks.is_empty() => {}
-                accepted = accept(&socket, &slots, &crowd) => {
+                accepted = accept(&socket, &slots, &crowd, &shared.door, &mut waiting) => {
                     let (stream, peer, slot) = match accepted { Ok(accepted) => accepted, Err(error) => break Err(error) };
                     let Ok(counted) = shared.door.count(peer.ip()) else { continue };
                     number += 1;
@@ -207,24 +209,43 @@ impl Listener {
     }
 }
 
-/// Waits for a free slot, then for a connection. While there is no slot, the connections hear that it is crowded.
+/// Waits for a connection, then for a free slot, which another one may have to leave for it. While there is no slot, the connections hear
+/// that it is crowded. Who was accepted stands in `waiting`, where he is found again if this is begun anew.
 async fn accept(
     socket: &TcpListener,
     slots: &Arc<Semaphore>,
     crowd: &watch::Sender<bool>,
+    door: &Door,
+    waiting: &mut Option<(TcpStream, SocketAddr)>,
 ) -> Result<(TcpStream, SocketAddr, OwnedSemaphorePermit), ServeError> {
-    let is_crowded = slots.available_permits() == 0;
-    crowd.send_if_modified(|crowded| std::mem::replace(crowded, is_crowded) != is_crowded);
-    let slot =
-        Arc::clone(slots).acquire_owned().await.map_err(|closed| ServeError::Accept(io::Error::other(closed)))?;
-    crowd.send_if_modified(std::mem::take);
+    loop {
+        let is_crowded = slots.available_permits() == 0;
+        crowd.send_if_modified(|crowded| std::mem::replace(crowded, is_crowded) != is_crowded);
+        if waiting.is_none() {
+            let (stream, peer) = accepted(socket).await?;
+            if slots.available_permits() == 0 && door.make_room(peer.ip()) == Room::TooMany {
+                continue;
+            }
+            *waiting = Some((stream, peer));
+            continue;
+        }
+        let slot = Arc::clone(slots).acquire_owned().await;
+        let slot = slot.map_err(|closed| ServeError::Accept(io::Error::other(closed)))?;
+        crowd.send_if_modified(std::mem::take);
+        if let Some((stream, peer)) = waiting.take() {
+            return Ok((stream, peer, slot));
+        }
+    }
+}
+
+async fn accepted(socket: &TcpListener) -> Result<(TcpStream, SocketAddr), ServeError> {
     let mut failures = 0;
     loop {
         match socket.accept().await {
             Ok((stream, peer)) => {
                 // Small answers must not wait for a full packet. A socket that refuses this is about to fail anyway.
                 let _ = stream.set_nodelay(true);
-                return Ok((stream, peer, slot));
+                return Ok((stream, peer));
             }
             Err(error) => {
                 failures += 1;

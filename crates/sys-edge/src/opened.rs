@@ -10,7 +10,7 @@ use crate::{
     connection::Connection,
     metered::{Meter, Metered},
     proxy::{self, Ends, ProxyError},
-    sources::{Counted, Sources},
+    sources::{Counted, Room, Sources},
     tls::{Accepted, Tls, TlsError},
 };
 use std::{
@@ -99,6 +99,11 @@ impl Door {
         counted.map(Some).ok_or(NotOpened::ManyOfSource)
     }
 
+    /// What there is for who has connected where all places are taken. Who comes through a proxy may be anybody, who has none.
+    pub(crate) fn make_room(&self, peer: IpAddr) -> Room {
+        self.sources.make_room(peer)
+    }
+
     /// Opens a connection. There is nothing to serve on it if it was for the validation of a name.
     pub(crate) async fn open(
         &self,
@@ -120,8 +125,7 @@ impl Door {
             let wire = Wire::Plain(Metered::new(stream, Arc::clone(meter)));
             return Ok(Some(Opened { wire, facts, counted }));
         };
-        stream.readable().await.map_err(NotOpened::Closed)?;
-        let stream = Metered::new(stream, Arc::clone(meter)).reading_at_most(MOST_HANDSHAKE_BYTES);
+        let stream = spoken(stream, meter).await?;
         let handshake = tls.accept(stream, facts.local.ip());
         match self.in_turns(facts.peer.ip(), handshake).await?? {
             Accepted::Requests(mut stream, read) => {
@@ -135,6 +139,21 @@ impl Door {
                 Ok(None)
             }
         }
+    }
+
+    /// Shakes hands on a connection that is for DNS, and that was counted elsewhere.
+    pub(crate) async fn open_for_questions(
+        &self,
+        stream: TcpStream,
+        meter: &Arc<Meter>,
+    ) -> Result<SslStream<Metered>, NotOpened> {
+        let tls = self.tls.as_ref().ok_or(TlsError::Unexpected("stream without TLS"))?;
+        let (peer, local) =
+            stream.peer_addr().and_then(|peer| Ok((peer, stream.local_addr()?))).map_err(NotOpened::Closed)?;
+        let stream = spoken(stream, meter).await?;
+        let mut stream = self.in_turns(peer.ip(), tls.accept_questions(stream, local.ip())).await??;
+        stream.get_mut().read_all();
+        Ok(stream)
     }
 
     /// Does the next step of a handshake whenever there is something to do it with, and when it is the turn of its source. Who would have
@@ -156,6 +175,12 @@ impl Door {
             place = self.handshakes.go_on(source, Instant::now());
         }
     }
+}
+
+/// A stream whose peer has begun to speak, and may say so much until the end of his handshake.
+async fn spoken(stream: TcpStream, meter: &Arc<Meter>) -> Result<Metered, NotOpened> {
+    stream.readable().await.map_err(NotOpened::Closed)?;
+    Ok(Metered::new(stream, Arc::clone(meter)).reading_at_most(MOST_HANDSHAKE_BYTES))
 }
 
 /// Comes back when this task is woken, by what has left it a waker before.

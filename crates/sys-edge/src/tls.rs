@@ -21,6 +21,7 @@ use boring::{error::ErrorStack, ssl::SslContext};
 use select::Shown;
 use std::{collections::HashMap, fmt, net::IpAddr, sync::Arc};
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio_boring::SslStream;
 
 /// What is wrong with a certificate, a key or a connection.
 #[derive(Debug, thiserror::Error)]
@@ -148,6 +149,14 @@ impl Tls {
         T: AsyncRead + AsyncWrite + Unpin + fmt::Debug,
     {
         handshake::accept(&self.context, stream, local).await
+    }
+
+    /// Shakes hands on a stream that is for DNS and nothing else.
+    pub(crate) async fn accept_questions<T>(&self, stream: T, local: IpAddr) -> Result<SslStream<T>, TlsError>
+    where
+        T: AsyncRead + AsyncWrite + Unpin + fmt::Debug,
+    {
+        handshake::accept_questions(&self.context, stream, local).await
     }
 }
 

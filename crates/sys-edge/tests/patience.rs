@@ -209,6 +209,30 @@ async fn idle_connections_make_room_for_those_who_wait() {
 }
 
 #[tokio::test]
+async fn who_holds_all_places_without_being_idle_makes_room_for_another_source() {
+    const PLACES: usize = 12;
+    let server = Server::start(Limits { connections: PLACES, ..Limits::default() }).await;
+    let mut greedy = Vec::new();
+    for _ in 0..PLACES {
+        let mut stream = server.http1("/never").await;
+        stream.read_exact(&mut [0; 1]).await.expect("an answer that does not end");
+        greedy.push(stream);
+    }
+    assert_eq!(until_closed(server.http1("/").await).await, 0, "there is no place for more of his");
+    let socket = TcpSocket::new_v4().expect("a socket");
+    socket.bind(SocketAddr::from(([127, 0, 0, 2], 0))).expect("an address of this machine");
+    let mut other = socket.connect(server.addr).await.expect("connect");
+    other.write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").await.expect("write");
+    assert!(until_closed(other).await > 0, "another source is served");
+    until_closed(greedy.pop().expect("the youngest")).await;
+    let mut oldest = greedy.swap_remove(0);
+    let mut rest = [0; 1_024];
+    while let Ok(read) = timeout(SHORT, oldest.read(&mut rest)).await {
+        assert!(read.expect("no error") > 0, "he keeps the others");
+    }
+}
+
+#[tokio::test]
 async fn one_source_does_not_take_all_places() {
     let server = Server::start(Limits { connections_per_source: 1, ..Limits::default() }).await;
     let first = server.http1("/").await;

@@ -74,7 +74,7 @@ fn is_as_another_reads(message: &[u8], query: &Query<'_>, answer: &Message) {
 struct Nothing;
 
 impl Authority for Nothing {
-    fn answer(&self, query: &Query<'_>, _: usize, out: &mut Vec<u8>) -> Answered {
+    fn answer(&self, query: &Query<'_>, _: usize, _: &dyn Fn() -> bool, out: &mut Vec<u8>) -> Answered {
         query.write_empty(Code::NxDomain, true, false, out);
         Answered { smallest_ttl_s: 300 }
     }

@@ -8,7 +8,12 @@ use sys_edge::ech::{EchError, MOST_CONFIGS, parse_list};
 static CLIENT: LazyLock<SslContext> =
     LazyLock::new(|| SslContext::builder(SslMethod::tls()).expect("a context").build());
 
-/// A list. What is read of it stands in it as it would be written, is read again as the same, and shows a host name. Where we
+/// Any bytes.
+pub(crate) fn list(bytes: &[u8]) {
+    config_list(bytes);
+}
+
+/// A list; whether there is anything in it for us. What is read of it stands in it as it would be written, is read again as the same, and shows a host name. Where we
 /// read it, BoringSSL reads it too; where we alone refuse it, we are stricter on purpose.
 pub(crate) fn config_list(bytes: &[u8]) -> bool {
     let is_read = Ssl::new(&CLIENT).expect("a client").set_ech_config_list(bytes).is_ok();

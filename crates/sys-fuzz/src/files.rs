@@ -29,15 +29,15 @@ pub(crate) fn picture(bytes: &[u8]) {
 }
 
 /// A configuration is refused with a line of its own and what to write, or read in one way: never with two ways to the same key, and with
-/// listeners on this machine alone.
+/// metrics on this machine alone.
 pub(crate) fn configuration(bytes: &[u8]) {
     let Some(text) = text(bytes) else { return };
     match ConfigFile::parse(text) {
         Ok(file) => {
             assert!(file.passphrase_file.is_none() || file.danger_key_file.is_none());
             assert!(file.mail.smtp.is_none() || file.mail.outbox_dir.is_none());
-            for listener in [&file.listen, &file.metrics_listen].into_iter().flatten() {
-                assert!(listener.0.ip().is_loopback(), "{}", listener.0);
+            if let Some(metrics) = &file.metrics_listen {
+                assert!(metrics.0.ip().to_canonical().is_loopback(), "{}", metrics.0);
             }
             let again = ConfigFile::parse(text).expect("read before");
             assert_eq!(format!("{again:?}"), format!("{file:?}"), "one text has one meaning");

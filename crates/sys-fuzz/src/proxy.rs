@@ -70,8 +70,11 @@ fn expected(header: &[u8]) -> Option<Option<(SocketAddr, SocketAddr)>> {
     })
 }
 
-/// Type, place and length of the value of each field behind the addresses; an error where one is cut short.
-fn fields(header: &[u8]) -> Option<Result<Vec<(u8, usize, usize)>, ()>> {
+/// The type of a field, and where its value is and how long.
+type Field = (u8, usize, usize);
+
+/// The fields behind the addresses; an error where one is cut short.
+fn fields(header: &[u8]) -> Option<Result<Vec<Field>, ()>> {
     let mut place = match *header.get(13)? {
         0x00 => 16,
         0x11 => 16 + 12,

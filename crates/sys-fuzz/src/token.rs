@@ -39,7 +39,7 @@ pub(crate) fn access_token(bytes: &[u8]) {
         says(claims, &read);
         assert!(ACCESS.verify(&token, read.expires_unix_s).is_err(), "a token outlives its end");
     }
-    let good = ACCESS.sign(account(), session(), NOW + 86_400, NOW, [7; 16]).text;
+    let good = ACCESS.sign(account(), session(), None, NOW + 86_400, NOW, [7; 16]).text;
     let changed = edited(good.as_bytes(), edits);
     let Some(changed) = text(&changed) else { return };
     assert_eq!(ACCESS.verify(changed, NOW).is_ok(), changed == good, "a changed token is good: {changed}");

@@ -2,7 +2,7 @@
 
 use crate::{
     data_dir::DataDir,
-    edge::{Edge, EdgeConfig},
+    edge::{Edge, EdgeConfig, Live},
     metrics, modules,
 };
 use anyhow::{Context, anyhow, bail};
@@ -109,7 +109,7 @@ pub struct Server {
 
 impl Server {
     /// Opens the data, loads the modules and takes the port. `in_process` are modules with handlers beside sys-account.
-    pub async fn start(config: Config, in_process: Vec<Arc<dyn Module>>) -> anyhow::Result<Self> {
+    pub async fn start(mut config: Config, in_process: Vec<Arc<dyn Module>>) -> anyhow::Result<Self> {
         let data_dir = DataDir::open(&config.data_dir)?;
         let tls = Tls::new()?;
         let bind = Bind {
@@ -119,7 +119,11 @@ impl Server {
             proxy: config.edge.proxies.clone(),
             ..Bind::at(config.listen)
         };
-        let listener = Listener::bind(bind).await?.ahead(HEALTH_PATH);
+        let listener = match config.edge.sockets.listen.take() {
+            Some(socket) => Listener::over(socket, bind)?,
+            None => Listener::bind(bind).await?,
+        };
+        let listener = listener.ahead(HEALTH_PATH);
         let metrics = match config.metrics_listen {
             Some(addr) => Some(Listener::bind(metrics::bind(addr)).await.context("metrics are not answered")?),
             None => None,
@@ -160,12 +164,22 @@ impl Server {
 
     /// The addresses that it answers for its zones on.
     pub fn dns_addrs(&self) -> impl Iterator<Item = SocketAddr> {
-        self.edge.dns_addrs()
+        self.edge.ports.dns_addrs()
     }
 
     /// The address that it sends plain HTTP on from.
     pub fn plain_addr(&self) -> Option<SocketAddr> {
-        self.edge.plain_addr()
+        self.edge.ports.plain_addr()
+    }
+
+    /// The address that it answers for its zones on over TLS.
+    pub fn dns_tls_addr(&self) -> Option<SocketAddr> {
+        self.edge.ports.dns_tls_addr()
+    }
+
+    /// What can be changed while it serves.
+    pub fn live(&self) -> Live {
+        self.edge.live()
     }
 
     /// The SHA-256 of the certificate by which clients trust it, where it signs its own.

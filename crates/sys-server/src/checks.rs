@@ -2,10 +2,17 @@
 //! writing or listened on, so that it may run beside the server.
 
 use crate::options::Run;
-use anyhow::bail;
-use std::{fs, os::unix::fs::PermissionsExt, path::Path};
+use anyhow::{Context, bail};
+use std::{fs, net::SocketAddr, os::unix::fs::PermissionsExt, path::Path};
 use sys_account::Mailer;
-use sys_server::{Mailing, config_file::ConfigFile, modules};
+use sys_core::clock::Clock;
+use sys_edge::tls::Identity;
+use sys_server::{
+    Config, Mailing, Sockets,
+    config_file::{CertificateFiles, ConfigFile},
+    modules,
+};
+use zeroize::Zeroizing;
 
 /// What `mail.from` is tried with where no mail server is named.
 const NO_MAIL_SERVER: &str = "smtp://localhost";
@@ -13,12 +20,20 @@ const NO_MAIL_SERVER: &str = "smtp://localhost";
 /// All that is wrong with a file, or that it is well.
 pub(crate) fn check(path: &Path) -> anyhow::Result<String> {
     let file = ConfigFile::read(path)?;
-    let secret = file.passphrase_file.clone().or_else(|| file.danger_key_file.clone());
-    let config = Run::of_file(path.to_owned()).settings(file)?.config;
+    let config = Run::of_file(path.to_owned()).settings(file.clone(), Sockets::default())?.config;
     let mut problems = Vec::new();
-    if let Some(secret) = secret.filter(|secret| is_open(secret)) {
+    let account = file.tls.acme.as_ref().and_then(|acme| acme.external_account.as_ref());
+    let keys = file.tls.files.iter().map(|files| &files.key).chain(account.map(|account| &account.key_file));
+    for secret in file.passphrase_file.iter().chain(&file.danger_key_file).chain(keys).filter(|secret| is_open(secret))
+    {
         problems.push(format!("{0} can be read by others: run `chmod 600 {0}`", secret.display()));
     }
+    for files in &file.tls.files {
+        if let Err(error) = certificate(files) {
+            problems.push(format!("tls.files: {error:#}"));
+        }
+    }
+    problems.extend(twice(&config));
     let data_dir = &config.data_dir;
     if data_dir.exists() && !data_dir.is_dir() {
         problems.push(format!("data_dir: {} is no directory", data_dir.display()));
@@ -34,14 +49,42 @@ pub(crate) fn check(path: &Path) -> anyhow::Result<String> {
     if let Err(error) = Mailer::smtp(mail_server, &config.mail_from) {
         problems.push(format!("mail: {error}"));
     }
-    if config.metrics_listen.is_some_and(|metrics| metrics == config.listen && metrics.port() != 0) {
-        problems.push("metrics_listen: the server listens there itself; name another port".to_owned());
-    }
     if problems.is_empty() {
         return Ok(format!("{} is well\n", path.display()));
     }
     let lines: Vec<String> = problems.iter().map(|problem| format!("{}: {problem}", path.display())).collect();
     bail!("{}", lines.join("\n"))
+}
+
+/// Refuses what no client would take.
+fn certificate(files: &CertificateFiles) -> anyhow::Result<()> {
+    let read =
+        |path: &Path| fs::read(path).map(Zeroizing::new).with_context(|| format!("{} cannot be read", path.display()));
+    let (chain, key) = (read(&files.chain)?, read(&files.key)?);
+    let which = || files.chain.display().to_string();
+    let identity = Identity::from_pem(&chain, &key).with_context(which)?;
+    if identity.not_after_unix_s() <= Clock::System.now().unix_s {
+        bail!("{}: the certificate has ended; have it renewed", which());
+    }
+    Ok(())
+}
+
+/// The streams that two listeners would want at one address.
+fn twice(config: &Config) -> impl Iterator<Item = String> {
+    let edge = &config.edge;
+    let others = [
+        ("metrics_listen", config.metrics_listen),
+        ("plain_listen", edge.plain_listen),
+        ("dns.tls_listen", edge.dns_tls_listen),
+    ];
+    let others = others.into_iter().filter_map(|(name, addr)| Some((name, addr?)));
+    let mut taken: Vec<SocketAddr> = vec![config.listen];
+    let all: Vec<_> = others.chain(edge.dns_listen.iter().map(|addr| ("dns.listen", *addr))).collect();
+    all.into_iter().filter_map(move |(name, addr)| {
+        let is_taken = addr.port() != 0 && taken.contains(&addr);
+        taken.push(addr);
+        is_taken.then(|| format!("{name}: the server listens on {addr} for something else; name another port"))
+    })
 }
 
 /// Whether others than its owner may look into what is there.

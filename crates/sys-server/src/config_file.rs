@@ -4,9 +4,12 @@
 //! the file is a secret: it names the files that hold them, so that it can be shown and kept in a repository. The schema
 //! that editors use is made from the very types that read the file.
 
+mod changes;
 mod edge;
 
-pub use edge::{Acme, Address, CertificateFiles, Dns, ExternalAccount, Host, Http, SecurityTxt, Tls};
+pub use edge::{
+    Acme, Address, CertificateFiles, Dns, ExternalAccount, Host, HostName, Http, Network, Origin, SecurityTxt, Tls,
+};
 
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -35,15 +38,15 @@ pub struct ConfigFile {
     /// Where plain HTTP is sent on to TLS, such as `192.0.2.1:80`. Nowhere if it is left out.
     pub plain_listen: Option<Address>,
     /// The domains that the server is reached by, such as `org.example`.
-    pub domains: Vec<String>,
+    pub domains: Vec<HostName>,
     /// Further names that it is reached by, within the domains, such as `www.example.org`.
-    pub hosts: Vec<String>,
+    pub hosts: Vec<HostName>,
     /// The port that clients reach it on; by default the one that is listened on.
     pub https_port: Option<NonZeroU16>,
     /// The addresses that the names lead to. By default the one that is listened on.
     pub public_addresses: Vec<Host>,
     /// The networks of proxies in front, such as `192.0.2.0/24`, which say by PROXY protocol v2 who is behind them.
-    pub proxies: Vec<String>,
+    pub proxies: Vec<Network>,
     /// Certificates, and how names are hidden.
     pub tls: Tls,
     /// The zones of the domains.
@@ -380,6 +383,30 @@ mod tests {
         check("metrics_listen: here", "1:17: not an address: write 127.0.0.1:PORT or \"[::1]:PORT\"");
         check("listen: here", "1:9: not an address: write ADDRESS:PORT or \"[ADDRESS]:PORT\"; names are not looked up");
         check("public_addresses: [x]", "1:20: not an address: write one such as 192.0.2.1 or \"2001:db8::1\"");
+        check(
+            "domains: [org.example, 'a b']",
+            "1:24: blanks, quotes and control characters are no part of a name: write \\032 if a blank is really meant",
+        );
+        check("domains: [org]", "1:11: the name has no dot: write it in full, as in mail.example.org.");
+        check(
+            "proxies: [192.0.2.1/24]",
+            "1:11: \"192.0.2.1/24\" has bits behind its prefix; write 192.0.2.0/24 for the network, or the address alone",
+        );
+        check(
+            "http:\n  cors_origins: ['*']",
+            "2:18: \"*\" would let in every website; name each that may call, such as https://app.example.org",
+        );
+        check(
+            "dns: {tls_listen: dns.example}",
+            "1:19: not an address: write ADDRESS:PORT or \"[ADDRESS]:PORT\"; names are not looked up",
+        );
+        check("https_port: 0", "1:1: write a whole number, 1 or more");
+        check("tls: {files: [{chain: a}]}", "1:16: `key` is missing beside the others: write `key: VALUE`");
+        check(
+            "tls: {local-ca: true}",
+            "1:7: `local-ca` is no setting here; did you mean `local_ca`? settings here are acme, files, local_ca, ech_public_names, \
+             ech_rotation_hours",
+        );
         check("tls: {acme: {}}", "1:13: `email` is missing beside the others: write `email: VALUE`");
         check("data_dir: x\ncache_mb: 0", "2:1: write a whole number, 1 or more");
         check("data_dir: x\ncache_mb: many", "2:11: write a whole number, 1 or more");
@@ -441,13 +468,44 @@ mod tests {
     }
 
     #[test]
+    fn what_the_example_shows_in_comments_is_read_too() {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/sys-server.yaml");
+        let shown = |line: &str| {
+            let (name, _) = line.trim_start().strip_prefix("# ")?.split_once(": ")?;
+            // These two stand beside what they exclude.
+            let is_setting = name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_');
+            (is_setting && !["danger_key_file", "outbox_dir"].contains(&name)).then(|| line.replacen("# ", "", 1))
+        };
+        let text = fs::read_to_string(path).expect("the example");
+        let lines: Vec<String> = text.lines().map(|line| shown(line).unwrap_or_else(|| line.to_owned())).collect();
+        let file = ConfigFile::parse(&lines.join("\n")).unwrap_or_else(|error| panic!("{error}"));
+        assert_eq!(file.plain_listen, Some(Address(([0, 0, 0, 0], 80).into())));
+        assert_eq!(file.https_port.map(NonZeroU16::get), Some(443));
+        assert_eq!(file.public_addresses, [Host([192, 0, 2, 1].into())]);
+        assert_eq!(file.tls.acme.expect("acme").email, "you@org.example");
+        assert_eq!(file.tls.files.len(), 1);
+        assert_eq!(file.dns.tls_listen, Some(Address(([192, 0, 2, 1], 853).into())));
+        assert_eq!(file.dns.resolver, Some(Address(([192, 0, 2, 53], 53).into())));
+        let security = file.http.security_txt.expect("contacts");
+        sys_edge::hygiene::SecurityTxt::new(&security.contacts, &security.expires).expect("what is shown is right");
+    }
+
+    #[test]
     fn paths_are_relative_to_the_file() {
         let dir = tempfile::tempdir().expect("a folder");
         let path = dir.path().join("sys-server.yaml");
-        fs::write(&path, "data_dir: data\nmodules: [notes, /srv/other]\nmail: {outbox_dir: ../mail}").expect("written");
+        let tls = "tls: {acme: {email: you@example.org, root_file: root.pem, external_account: {key_id: a, key_file: hmac}}, \
+                   files: [{chain: chain.pem, key: /srv/key.pem}]}";
+        let rest = "data_dir: data\nmodules: [notes, /srv/other]\nmail: {outbox_dir: ../mail}";
+        fs::write(&path, format!("{tls}\n{rest}")).expect("written");
         let file = ConfigFile::read(&path).expect("a configuration");
         assert_eq!(file.data_dir, Some(dir.path().join("data")));
         assert_eq!(file.modules, [dir.path().join("notes"), PathBuf::from("/srv/other")]);
         assert_eq!(file.mail.outbox_dir, Some(dir.path().join("../mail")));
+        let acme = file.tls.acme.expect("acme");
+        assert_eq!(acme.root_file, Some(dir.path().join("root.pem")));
+        assert_eq!(acme.external_account.expect("an account").key_file, dir.path().join("hmac"));
+        let files = CertificateFiles { chain: dir.path().join("chain.pem"), key: PathBuf::from("/srv/key.pem") };
+        assert_eq!(file.tls.files, [files]);
     }
 }

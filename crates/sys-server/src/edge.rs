@@ -1,29 +1,28 @@
 //! How the server is reached: TLS, plain HTTP, the zones and DNS over HTTPS, put around the gate.
 
-use anyhow::Context;
+use crate::{ports::Ports, sockets::Sockets};
+use anyhow::bail;
 use http::{Request, Response};
 use http_body_util::{Either, Full};
 use hyper::body::Incoming;
 use std::{
     convert::Infallible,
     future::Future,
-    net::{IpAddr, SocketAddr},
-    sync::Arc,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    sync::{Arc, Weak},
 };
 use sys_core::{clock::Clock, gate, monitor::Monitor};
 use sys_dns::{
     answer::Answers,
     respond::{self, Responder, Rules},
-    serve::{DnsBind, DnsListener},
 };
 use sys_domain::{Domain, Drives};
 use sys_edge::{
     AllowedHosts, Limits, ProxySources,
-    hygiene::Hygiene,
-    plain::{HttpChallenges, Plain, PlainBind},
+    hygiene::{self, Hygiene},
+    plain::HttpChallenges,
     tls::Tls,
 };
-use sys_keys::Entropy;
 use tokio::{sync::watch, task::JoinHandle};
 use tower::ServiceExt;
 
@@ -34,7 +33,7 @@ const DNS_QUERY: &str = "/dns-query";
 const HTTPS_PORT: u16 = 443;
 
 /// How a server is reached beyond loopback. The default is not at all.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Default)]
 pub struct EdgeConfig {
     /// Its domains, zones, certificates and ECH keys.
     pub domain: sys_domain::Settings,
@@ -44,13 +43,34 @@ pub struct EdgeConfig {
     pub plain_listen: Option<SocketAddr>,
     /// Where questions about the zones are answered, over UDP and TCP.
     pub dns_listen: Vec<SocketAddr>,
+    /// Where they are answered over TLS.
+    pub dns_tls_listen: Option<SocketAddr>,
     /// The networks of proxies in front.
     pub proxies: ProxySources,
     /// What answers over HTTP say beside what was asked.
     pub hygiene: Hygiene,
+    /// Ports that are bound already, in place of those above.
+    pub sockets: Sockets,
 }
 
 impl EdgeConfig {
+    /// Whether a server would start with these that listens here; no certificate is read.
+    pub fn check(&self, listen: SocketAddr) -> anyhow::Result<()> {
+        self.domain.check()?;
+        if !self.is_tls() {
+            if !listen.ip().to_canonical().is_loopback() {
+                bail!(
+                    "{listen} can be reached from other machines, and there is no TLS: say where certificates come from (`tls`), or \
+                     listen on 127.0.0.1"
+                );
+            }
+            if self.dns_tls_listen.is_some() || self.sockets.dns_tls.is_some() {
+                bail!("DNS over TLS is asked for, and there is no TLS: say where certificates come from (`tls`)");
+            }
+        }
+        Ok(())
+    }
+
     /// Whether the server speaks TLS: it does with any source of certificates.
     pub(crate) fn is_tls(&self) -> bool {
         self.domain.acme.is_some() || self.domain.local_ca || !self.domain.files.is_empty()
@@ -62,11 +82,19 @@ impl EdgeConfig {
             return format!("http://{listen}");
         }
         let port = self.https_port.unwrap_or(listen.port());
-        match self.domain.domains.first() {
+        match self.domain.domains.first().map(|domain| as_host(domain)) {
             Some(domain) if port == HTTPS_PORT => format!("https://{domain}"),
             Some(domain) => format!("https://{domain}:{port}"),
-            None => format!("https://{}", SocketAddr::new(listen.ip(), port)),
+            None => format!("https://{}", SocketAddr::new(self.address(listen), port)),
         }
+    }
+
+    /// The address by which a server without a domain is known.
+    fn address(&self, listen: SocketAddr) -> IpAddr {
+        if !listen.ip().is_unspecified() {
+            return listen.ip();
+        }
+        self.domain.addresses.first().copied().unwrap_or(Ipv4Addr::LOCALHOST.into())
     }
 
     /// The hosts that requests may be meant for.
@@ -76,47 +104,62 @@ impl EdgeConfig {
             IpAddr::V4(address) => address.to_string(),
             IpAddr::V6(address) => format!("[{address}]"),
         });
-        names.cloned().chain(addresses).fold(AllowedHosts::loopback(), AllowedHosts::and)
+        names.map(|name| as_host(name)).chain(addresses).fold(AllowedHosts::loopback(), AllowedHosts::and)
     }
+}
+
+/// A name as clients say it, however the settings spell it: in small letters of ASCII, without a dot at its end. What is no name is
+/// refused when the domains are started.
+fn as_host(text: &str) -> String {
+    let Ok(name) = sys_dns::name::Name::parse(text) else { return text.to_owned() };
+    name.to_string().trim_end_matches('.').to_owned()
 }
 
 /// What is beside the main listener.
 #[derive(Debug)]
 pub(crate) struct Edge {
-    pub(crate) domain: Domain,
-    plain: Option<Plain>,
-    dns: Vec<DnsListener>,
+    pub(crate) domain: Arc<Domain>,
+    pub(crate) ports: Ports,
     responder: Responder,
-    hygiene: Hygiene,
+    hygiene: hygiene::Current,
+}
+
+/// What can be changed of a server that runs. It keeps nothing running.
+#[derive(Debug, Clone)]
+pub struct Live {
+    hygiene: hygiene::Current,
+    domain: Weak<Domain>,
+}
+
+impl Live {
+    /// Has answers say this beside what was asked, from the next request on.
+    pub fn say(&self, hygiene: Hygiene) {
+        self.hygiene.change(hygiene);
+    }
+
+    /// Looks at once whether the files of certificates are others. They are shown from the next connection on.
+    pub fn look_at_files(&self) {
+        if let Some(domain) = self.domain.upgrade() {
+            domain.reload();
+        }
+    }
 }
 
 impl Edge {
     /// Takes the ports and begins to keep the domains. Certificates come when the main listener is served: whoever issues them
     /// asks there.
     pub(crate) async fn start(
-        config: EdgeConfig,
+        mut config: EdgeConfig,
         limits: &Limits,
         listen: SocketAddr,
         tls: Tls,
         monitor: &Monitor,
     ) -> anyhow::Result<Self> {
-        let allowed_hosts = config.allowed_hosts();
-        let EdgeConfig { domain: mut settings, https_port, plain_listen, dns_listen, proxies, hygiene } = config;
-        settings.https_port = https_port.unwrap_or(listen.port());
         let challenges = HttpChallenges::default();
-        let plain = match plain_listen {
-            Some(addr) => {
-                let https_port = settings.https_port;
-                let bind = PlainBind { addr, limits: limits.clone(), allowed_hosts, proxy: proxies, https_port };
-                Some(Plain::bind(bind, challenges.clone()).await.context("plain HTTP is not sent on")?)
-            }
-            None => None,
-        };
-        let mut dns = Vec::new();
-        for addr in dns_listen {
-            let bound = DnsListener::bind(DnsBind { addr, limits: sys_dns::serve::Limits::default() }).await;
-            dns.push(bound.context("questions about the zones are not answered")?);
-        }
+        let https_port = config.https_port.unwrap_or(listen.port());
+        let ports = Ports::take(&mut config, limits, https_port, &tls, challenges.clone()).await?;
+        let EdgeConfig { domain: settings, hygiene, .. } = config;
+        let settings = sys_domain::Settings { https_port, ..settings };
         let clock = seconds(monitor.clock().clone());
         let answers = Answers::new(clock.clone());
         let mut secrets = [[0; 16]; 2];
@@ -128,38 +171,24 @@ impl Edge {
         let drives = Drives { tls, answers, http: challenges };
         let domain = Domain::start(settings, monitor.vault().clone(), drives, monitor.clock().clone(), entropy).await?;
         monitor.host().load(domain.module()).await?;
-        Ok(Self { domain, plain, dns, responder, hygiene })
+        Ok(Self { domain: Arc::new(domain), ports, responder, hygiene: hygiene::Current::new(hygiene) })
     }
 
-    /// The address of the plain port.
-    pub(crate) fn plain_addr(&self) -> Option<SocketAddr> {
-        self.plain.as_ref().map(Plain::local_addr)
-    }
-
-    /// The addresses of the zones' servers.
-    pub(crate) fn dns_addrs(&self) -> impl Iterator<Item = SocketAddr> {
-        self.dns.iter().map(DnsListener::local_addr)
+    /// What can be changed while it runs.
+    pub(crate) fn live(&self) -> Live {
+        Live { hygiene: self.hygiene.clone(), domain: Arc::downgrade(&self.domain) }
     }
 
     /// Serves what is beside the main listener, until the answer's sender is dropped or says so.
     pub(crate) fn serve(self, stop: &watch::Receiver<bool>) -> (Around, Beside) {
-        let mut tasks = Vec::new();
-        if let Some(plain) = self.plain {
-            let stopped = stopped(stop.clone());
-            tasks.push(tokio::spawn(async move { told("plain HTTP", plain.serve(stopped).await) }));
-        }
-        for listener in self.dns {
-            let (responder, stopped) = (self.responder.clone(), stopped(stop.clone()));
-            tasks.push(tokio::spawn(async move { told("the zones", listener.serve(responder, stopped).await) }));
-        }
-        let around = Around { responder: self.responder, hygiene: self.hygiene };
-        (around, Beside { domain: self.domain, tasks })
+        let tasks = self.ports.serve(&self.responder, stop);
+        (Around { responder: self.responder, hygiene: self.hygiene }, Beside { domain: self.domain, tasks })
     }
 }
 
 /// What is still to be ended.
 pub(crate) struct Beside {
-    domain: Domain,
+    domain: Arc<Domain>,
     tasks: Vec<JoinHandle<()>>,
 }
 
@@ -170,14 +199,17 @@ impl Beside {
             // A task that panicked has ended, too.
             let _ = task.await;
         }
-        self.domain.stop().await;
+        // Nobody else holds it for longer than a look at its files.
+        if let Some(domain) = Arc::into_inner(self.domain) {
+            domain.stop().await;
+        }
     }
 }
 
 /// What stands around the gate on the main listener.
 pub(crate) struct Around {
     responder: Responder,
-    hygiene: Hygiene,
+    hygiene: hygiene::Current,
 }
 
 /// The body of an answer, by the gate or by the zones.
@@ -203,7 +235,9 @@ impl Around {
         hygiene.around(tower::service_fn(move |request: Request<Incoming>| {
             let (front, responder) = (front.clone(), responder.clone());
             async move {
-                if request.uri().path() != DNS_QUERY {
+                // Who is turned away hears it from the gate, whatever he asks for.
+                let is_turned_away = request.extensions().get::<sys_edge::TurnedAway>().is_some();
+                if request.uri().path() != DNS_QUERY || is_turned_away {
                     return Ok(answer(front, request).await?.map(Either::Left));
                 }
                 let source = request.extensions().get::<sys_edge::Source>().map(|source| source.0);
@@ -247,13 +281,23 @@ fn seconds(clock: Clock) -> respond::Clock {
     Arc::new(move || clock.now().unix_s)
 }
 
-async fn stopped(mut stop: watch::Receiver<bool>) {
-    // Nobody is there any more to say it.
-    let _ = stop.wait_for(|stop| *stop).await;
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-fn told<T, E: std::error::Error + 'static>(what: &str, served: Result<T, E>) {
-    if let Err(error) = served {
-        tracing::error!(error = &error as &dyn std::error::Error, "{what}: not served any more");
+    #[test]
+    fn a_domain_is_one_however_it_is_spelled() {
+        for (spelled, expect) in [
+            ("Example.ORG.", "example.org"),
+            ("bücher.example", "xn--bcher-kva.example"),
+            ("xn--bcher-kva.example", "xn--bcher-kva.example"),
+        ] {
+            assert_eq!(as_host(spelled), expect);
+            let domain =
+                sys_domain::Settings { domains: vec![spelled.to_owned()], local_ca: true, ..Default::default() };
+            let config = EdgeConfig { domain, ..EdgeConfig::default() };
+            assert_eq!(config.url(SocketAddr::from(([192, 0, 2, 1], 443))), format!("https://{expect}"));
+            assert!(format!("{:?}", config.allowed_hosts()).contains(&format!("\"{expect}\"")));
+        }
     }
 }

@@ -1,7 +1,7 @@
 //! The flags of the edge, and what they mean together with the configuration file.
 
 use crate::options::address;
-use anyhow::Context;
+use anyhow::{Context, bail};
 use clap::Args;
 use std::{
     fs,
@@ -15,13 +15,15 @@ use sys_edge::{
     hygiene::{Hsts, Hygiene, Origins, SecurityTxt},
 };
 use sys_server::{
-    EdgeConfig,
-    config_file::{self, Acme, Address, ConfigFile},
+    EdgeConfig, Sockets,
+    config_file::{self, Address, ConfigFile, HostName},
 };
 
 /// The largest file of a key or a certificate that is read.
 const MAX_PEM_BYTES: u64 = 256 << 10;
 const HOUR_S: i64 = 3_600;
+/// How long browsers come back with TLS alone where nobody says: a year.
+const HSTS_S: u64 = 31_536_000;
 
 /// How the server is reached from elsewhere.
 #[derive(Debug, Clone, Default, Args)]
@@ -40,7 +42,7 @@ pub(crate) struct EdgeFlags {
     pub(crate) https_port: Option<NonZeroU16>,
 
     /// Gets certificates by ACME, from Let's Encrypt, which writes to this address when something is wrong with one.
-    #[arg(long, value_name = "EMAIL", requires = "domains")]
+    #[arg(long, value_name = "EMAIL")]
     pub(crate) acme_email: Option<String>,
 
     /// The directory of another authority.
@@ -93,18 +95,19 @@ pub(crate) struct EdgeFlags {
 }
 
 impl EdgeFlags {
-    /// The edge that was asked for, on a server that listens here.
-    pub(crate) fn config(self, file: &ConfigFile, listen: SocketAddr) -> anyhow::Result<EdgeConfig> {
-        let either = |flags: Vec<String>, file: &[String]| if flags.is_empty() { file.to_vec() } else { flags };
+    /// The edge that was asked for, on a server that listens here, with ports that are bound already.
+    pub(crate) fn config(self, file: &ConfigFile, listen: SocketAddr, sockets: Sockets) -> anyhow::Result<EdgeConfig> {
+        let acme = self.acme(file.tls.acme.as_ref())?;
+        let either = |flags: Vec<String>, file: &[HostName]| if flags.is_empty() { texts(file) } else { flags };
         let mut dns_listen = self.dns_listen;
         if dns_listen.is_empty() {
             dns_listen = file.dns.listen.iter().map(|address| address.0).collect();
         }
         let dns_tls_listen = self.dns_tls_listen.or(file.dns.tls_listen.map(|address| address.0));
         let zone = ZoneSettings {
-            name_servers: file.dns.name_servers.clone(),
+            name_servers: texts(&file.dns.name_servers),
             resolver: self.dns_resolver.or(file.dns.resolver.map(|address| address.0)),
-            certificate_authorities: file.dns.certificate_authorities.clone(),
+            certificate_authorities: texts(&file.dns.certificate_authorities),
         };
         let mut addresses = self.public_addresses;
         if addresses.is_empty() {
@@ -117,23 +120,21 @@ impl EdgeFlags {
         if files.is_empty() {
             files = file.tls.files.iter().map(|files| (files.chain.clone(), files.key.clone())).collect();
         }
-        let flags = Acme {
-            email: self.acme_email.unwrap_or_default(),
-            directory: self.acme_directory,
-            root_file: self.acme_root_file,
-            profile: None,
-            external_account: None,
-        };
         let ech = EchSettings::default();
         let rotation = file.tls.ech_rotation_hours.map(|hours| i64::from(hours.get()).saturating_mul(HOUR_S));
+        let proxies = match self.proxies.is_empty() {
+            true => file.proxies.iter().map(|network| network.0.clone()).collect(),
+            false => self.proxies,
+        };
+        let has_dns = !dns_listen.is_empty() || dns_tls_listen.is_some() || sockets.has_dns();
         Ok(EdgeConfig {
             domain: Settings {
                 domains: either(self.domains, &file.domains),
                 hosts: either(self.hosts, &file.hosts),
                 https_port: listen.port(),
                 addresses,
-                zone: (!dns_listen.is_empty() || dns_tls_listen.is_some()).then_some(zone),
-                acme: acme(flags, file.tls.acme.as_ref())?,
+                zone: has_dns.then_some(zone),
+                acme,
                 files: files.into_iter().map(|(chain, key)| CertificateFiles { chain, key }).collect(),
                 local_ca: self.local_ca.or(file.tls.local_ca).unwrap_or_default(),
                 ech: EchSettings {
@@ -144,32 +145,40 @@ impl EdgeFlags {
             https_port: self.https_port.or(file.https_port).map(NonZeroU16::get),
             plain_listen: self.plain_listen.or(file.plain_listen.map(|Address(address)| address)),
             dns_listen,
-            proxies: ProxySources::parse(either(self.proxies, &file.proxies))?,
+            dns_tls_listen,
+            proxies: ProxySources::parse(proxies)?,
             hygiene: hygiene(&file.http)?,
+            sockets,
         })
+    }
+
+    /// The flags win, one by one; with none of them and nothing in the file, ACME is not used.
+    fn acme(&self, file: Option<&config_file::Acme>) -> anyhow::Result<Option<AcmeSettings>> {
+        let Some(email) = self.acme_email.clone().or_else(|| file.map(|file| file.email.clone())) else {
+            if self.acme_directory.is_some() || self.acme_root_file.is_some() {
+                bail!(
+                    "a directory of certificates is named, and nobody whom it could write to: add --acme-email EMAIL"
+                );
+            }
+            return Ok(None);
+        };
+        let directory = self.acme_directory.clone().or_else(|| file.and_then(|file| file.directory.clone()));
+        let root = self.acme_root_file.as_ref().or_else(|| file.and_then(|file| file.root_file.as_ref()));
+        let external = file.and_then(|file| file.external_account.as_ref());
+        let of_default = AcmeSettings::lets_encrypt(Vec::new());
+        Ok(Some(AcmeSettings {
+            directory: directory.unwrap_or(of_default.directory),
+            email: Some(email),
+            external_account: external.map(external_account).transpose()?,
+            root_pem: root.map(|root| text_of(root)).transpose()?,
+            profile: file.and_then(|file| file.profile.clone()),
+            ..AcmeSettings::lets_encrypt(Vec::new())
+        }))
     }
 }
 
-/// The flags win, one by one; with none of them and nothing in the file, ACME is not used.
-fn acme(flags: Acme, file: Option<&Acme>) -> anyhow::Result<Option<AcmeSettings>> {
-    if flags.email.is_empty() && file.is_none() {
-        return Ok(None);
-    }
-    let external = file.and_then(|file| file.external_account.as_ref());
-    let email = if flags.email.is_empty() { file.map(|file| file.email.clone()) } else { Some(flags.email) };
-    let root = flags.root_file.or_else(|| file.and_then(|file| file.root_file.clone()));
-    let of_default = AcmeSettings::lets_encrypt(Vec::new());
-    Ok(Some(AcmeSettings {
-        directory: flags
-            .directory
-            .or_else(|| file.and_then(|file| file.directory.clone()))
-            .unwrap_or(of_default.directory),
-        email,
-        external_account: external.map(external_account).transpose()?,
-        root_pem: root.as_deref().map(text_of).transpose()?,
-        profile: file.and_then(|file| file.profile.clone()),
-        ..AcmeSettings::lets_encrypt(Vec::new())
-    }))
+fn texts(names: &[HostName]) -> Vec<String> {
+    names.iter().map(|name| name.0.clone()).collect()
 }
 
 fn external_account(of: &config_file::ExternalAccount) -> anyhow::Result<ExternalAccount> {
@@ -188,10 +197,22 @@ fn text_of(file: &Path) -> anyhow::Result<String> {
 fn hygiene(file: &config_file::Http) -> anyhow::Result<Hygiene> {
     let security = file.security_txt.as_ref();
     Ok(Hygiene {
-        hsts: if file.hsts_preload.unwrap_or_default() { Hsts::Preload } else { Hsts::default() },
-        cors_origins: Origins::parse(&file.cors_origins)?,
+        hsts: hsts(file),
+        cors_origins: Origins::parse(file.cors_origins.iter().map(|origin| &origin.0))?,
         security_txt: security.map(|file| SecurityTxt::new(&file.contacts, &file.expires)).transpose()?,
     })
+}
+
+fn hsts(file: &config_file::Http) -> Hsts {
+    if file.hsts_preload.unwrap_or_default() {
+        return Hsts::Preload;
+    }
+    let max_age_s = file.hsts_seconds.map_or(HSTS_S, u64::from);
+    match file.hsts_subdomains.unwrap_or_default() {
+        _ if max_age_s == 0 => Hsts::Off,
+        true => Hsts::WithSubdomains { max_age_s },
+        false => Hsts::Host { max_age_s },
+    }
 }
 
 /// The address by which others reach this one: itself, or where any address is listened on, the one that leads to the internet if

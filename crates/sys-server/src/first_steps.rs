@@ -51,6 +51,9 @@ pub(crate) async fn print(import: Option<&Path>, key_is_readable: bool, server: 
     for addr in server.dns_addrs() {
         out.push_str(&format!("\nzones {addr}\n"));
     }
+    if let Some(addr) = server.dns_tls_addr() {
+        out.push_str(&format!("\nzones-over-tls {addr}\n"));
+    }
     if let Some(addr) = server.plain_addr() {
         out.push_str(&format!("\nplain http://{addr}\n"));
     }

@@ -11,10 +11,13 @@ pub mod edge;
 pub mod import;
 mod metrics;
 pub mod modules;
+mod ports;
+mod sockets;
 pub mod upkeep;
 
 pub use assemble::{Config, Mailing, Server};
-pub use edge::EdgeConfig;
+pub use edge::{EdgeConfig, Live};
+pub use sockets::Sockets;
 
 /// Calls take and give back much memory in small pieces, and passwords in large ones (docs/decisions/0020-allocator.md). Here and
 /// not in the binary, so that tests and benchmarks run what is shipped.

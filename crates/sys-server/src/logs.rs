@@ -6,7 +6,9 @@
 use std::io::{self, IsTerminal};
 use sys_server::config_file::{LogFilter, LogFormat};
 use tracing::Level;
-use tracing_subscriber::{EnvFilter, Layer, filter::filter_fn, layer::SubscriberExt, util::SubscriberInitExt};
+use tracing_subscriber::{
+    EnvFilter, Layer, Registry, filter::filter_fn, layer::SubscriberExt, reload, util::SubscriberInitExt,
+};
 
 /// What is logged where nobody says.
 const FILTER: &str = "warn,sys_server=info";
@@ -15,9 +17,20 @@ const ENGINE: &str = "/redb-";
 /// How the names of our own crates begin.
 const OURS: &str = "sys_";
 
+/// The levels of the log that was started.
+#[derive(Debug)]
+pub(crate) struct Levels(reload::Handle<EnvFilter, Registry>);
+
+impl Levels {
+    /// From now on these.
+    pub(crate) fn change(&self, filter: Option<LogFilter>) -> anyhow::Result<()> {
+        Ok(self.0.reload(levels(filter))?)
+    }
+}
+
 /// Starts the log of this process.
-pub(crate) fn start(filter: Option<LogFilter>, format: LogFormat) {
-    let filter = EnvFilter::new(filter.map_or_else(|| FILTER.to_owned(), |filter| filter.0));
+pub(crate) fn start(filter: Option<LogFilter>, format: LogFormat) -> Levels {
+    let (filter, handle) = reload::Layer::new(levels(filter));
     let ours = filter_fn(|metadata| *metadata.level() <= Level::WARN || metadata.target().starts_with(OURS));
     let lines = tracing_subscriber::fmt::layer().with_writer(io::stderr).with_target(false);
     let lines = match format {
@@ -36,4 +49,9 @@ pub(crate) fn start(filter: Option<LogFilter>, format: LogFormat) {
             false => tracing::error!(place, "a task failed: this is a fault of the server"),
         }
     }));
+    Levels(handle)
+}
+
+fn levels(filter: Option<LogFilter>) -> EnvFilter {
+    EnvFilter::new(filter.map_or_else(|| FILTER.to_owned(), |filter| filter.0))
 }

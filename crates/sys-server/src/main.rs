@@ -11,22 +11,30 @@ mod manual;
 mod offline;
 mod options;
 mod private_memory;
+mod reload;
 
 use anyhow::Context;
 use clap::Parser;
 use options::{Command, ConfigCommand, Options, Run, Settings};
 use private_memory::Swap;
+use reload::{Hangups, Reload};
 use std::{
     io::{self, Write},
     process::ExitCode,
 };
-use sys_server::{Server, config_file::ConfigFile};
+use sys_edge::{
+    inherited::{Inherited, InheritedError},
+    notify::State,
+};
+use sys_server::{Server, Sockets, config_file::ConfigFile};
 use tokio::signal::unix::{SignalKind, signal};
 
 /// signal(7): its number on the architectures that this runs on.
 const SIGXFSZ: i32 = 25;
 
 fn main() -> ExitCode {
+    // It changes the environment, so while there is one thread.
+    let inherited = Inherited::take();
     let command = Options::parse().command;
     // Before a passphrase is asked for or a key is read.
     let swap = match private_memory::keep() {
@@ -34,14 +42,14 @@ fn main() -> ExitCode {
         Err(error) => return refused(&error),
     };
     let done = match command {
-        Command::Run(run) => match prepared(*run) {
-            Ok(settings) => {
+        Command::Run(run) => match prepared(*run, inherited) {
+            Ok((settings, reload)) => {
                 if swap == Swap::Possible {
                     tracing::info!(
                         "memory may go to swap: allow it to be locked (LimitMEMLOCK=infinity), or encrypt the swap"
                     );
                 }
-                return ended(wait_for(serve(settings)));
+                return ended(wait_for(serve(settings, reload)));
             }
             Err(error) => Err(error),
         },
@@ -70,12 +78,12 @@ fn refused(error: &anyhow::Error) -> ExitCode {
 }
 
 /// Reads what was asked for, and starts the log.
-fn prepared(run: Run) -> anyhow::Result<Settings> {
+fn prepared(run: Run, inherited: Result<Inherited, InheritedError>) -> anyhow::Result<(Settings, Reload)> {
     let file = run.file()?;
     let (filter, format) = run.log(&file);
-    let settings = run.settings(file)?;
-    logs::start(filter, format);
-    Ok(settings)
+    let settings = run.clone().settings(file.clone(), Sockets::claim(inherited?)?)?;
+    let levels = logs::start(filter, format);
+    Ok((settings, Reload { run, started: file, levels }))
 }
 
 fn print(text: impl AsRef<[u8]>) -> anyhow::Result<()> {
@@ -102,11 +110,12 @@ pub(crate) fn wait_for<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyh
     runtime.context(cannot)?.block_on(work)
 }
 
-async fn serve(settings: Settings) -> anyhow::Result<()> {
+async fn serve(settings: Settings, reload: Reload) -> anyhow::Result<()> {
     let Settings { config, bootstrap, key_is_readable } = settings;
     // Where a file may grow no further, writing fails, as on a full disk; else that would kill the process.
     let _no_larger = signal(SignalKind::from_raw(SIGXFSZ)).context("cannot listen for SIGXFSZ")?;
     let mut stopped = Box::pin(stop()?);
+    let hangups = Hangups::listen()?;
     let started = async {
         let server = Server::start(config, Vec::new()).await?;
         first_steps::print(bootstrap.as_deref(), key_is_readable, &server).await?;
@@ -117,7 +126,13 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
         // An import may take minutes. It is stored whole at its end or not at all.
         () = &mut stopped => return Ok(()),
     };
-    let drained = server.serve(stopped).await?;
+    reload::tell(State::Ready);
+    let reloading = reload.at_each(hangups, server.live());
+    let drained = tokio::select! {
+        drained = server.serve(stopped) => drained?,
+        // It ends with the signals, which never end.
+        never = reloading => match never {},
+    };
     tracing::info!(finished = drained.finished, cut = drained.cut, "stopped");
     Ok(())
 }
@@ -131,6 +146,7 @@ fn stop() -> anyhow::Result<impl Future<Output = ()>> {
             _ = interrupt.recv() => {}
             _ = terminate.recv() => {}
         }
+        reload::tell(State::Stopping);
         tracing::info!("stopping: calls under way may finish");
     })
 }

@@ -18,7 +18,7 @@ use sys_core::{
 };
 use sys_edge::Limits;
 use sys_server::{
-    Config, Mailing,
+    Config, EdgeConfig, Mailing, Sockets,
     config_file::{self, ConfigFile, LogFilter, LogFormat},
 };
 
@@ -43,7 +43,8 @@ const LOGGING: &str = "\
 The log goes to standard error. No line of it holds a value of a record, an address or a token, at any level: of other \
 crates than the server's own, warnings and errors alone are logged.
 
-SIGTERM and SIGINT stop the server: it takes no more connections, lets calls under way finish, and ends with 0.";
+SIGHUP has it look at the files of certificates and read the configuration again: what can change does so at once, and of the rest \
+the log says that it waits for a restart. SIGTERM and SIGINT stop the server: it takes no more connections, lets calls under way finish, and ends with 0.";
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
@@ -97,7 +98,7 @@ pub(crate) enum ConfigCommand {
     Schema,
 }
 
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 pub(crate) struct Run {
     /// Takes settings from this file; flags win over it. `sys-server config schema` says what may stand in it.
     #[arg(long, value_name = "FILE")]
@@ -218,10 +219,23 @@ impl Run {
         (filter, self.log_format.or(file.log.format).unwrap_or_default())
     }
 
-    /// The server that was asked for.
-    pub(crate) fn settings(self, file: ConfigFile) -> anyhow::Result<Settings> {
-        let listen = self.listen.or(file.listen.map(|address| address.0)).unwrap_or(LISTEN);
-        let edge = self.edge.config(&file, listen)?;
+    /// What it listens on where nobody has bound a port for it.
+    fn listen(&self, file: &ConfigFile) -> SocketAddr {
+        self.listen.or(file.listen.map(|address| address.0)).unwrap_or(LISTEN)
+    }
+
+    /// How the server is reached, by this file. Refused where no server would start with it.
+    pub(crate) fn edge(&self, file: &ConfigFile, sockets: Sockets) -> anyhow::Result<EdgeConfig> {
+        let listen = sockets.listen_addr().unwrap_or_else(|| self.listen(file));
+        let edge = self.edge.clone().config(file, listen, sockets)?;
+        edge.check(listen)?;
+        Ok(edge)
+    }
+
+    /// The server that was asked for, with ports that are bound already.
+    pub(crate) fn settings(self, file: ConfigFile, sockets: Sockets) -> anyhow::Result<Settings> {
+        let listen = self.listen(&file);
+        let edge = self.edge(&file, sockets)?;
         let data_dir = self.data_dir.or(file.data_dir).context("no data directory is named: write `data_dir: DIR`")?;
         // The two say one thing: a flag for either takes the place of both.
         let (passphrase, danger) = match (self.passphrase_file, self.danger_key_file) {
@@ -321,13 +335,14 @@ mod tests {
     use super::*;
     use clap::CommandFactory;
     use std::{os::unix::fs::PermissionsExt, path::Path};
+    use sys_edge::hygiene::Hsts;
     use sys_keys::Unsealer;
 
     /// The settings of a command line and the text of a file.
     fn settings(line: &str, yaml: &str) -> anyhow::Result<Settings> {
         let words = ["sys-server", "run", "--config", "x"].into_iter().chain(line.split_whitespace());
         let Command::Run(run) = Options::try_parse_from(words)?.command else { panic!("run") };
-        run.settings(ConfigFile::parse(yaml)?)
+        run.settings(ConfigFile::parse(yaml)?, Sockets::default())
     }
 
     const FILE: &str = "
@@ -382,6 +397,121 @@ rates: {sign_in_per_minute: 4}
         assert!(!config.allow_org_create);
         assert_eq!((config.cache_bytes, config.mail_from.as_str()), (2 << 20, "flag@example.org"));
         assert_eq!(config.metrics_listen, Some(([127, 0, 0, 1], 3).into()));
+    }
+
+    const EDGE: &str = "
+data_dir: d
+danger_key_file: k
+listen: 192.0.2.1:443
+domains: [file.example]
+hosts: [www.file.example]
+https_port: 8443
+public_addresses: ['2001:db8::1']
+proxies: [192.0.2.0/24]
+plain_listen: 192.0.2.1:80
+tls: {acme: {email: file@example.org, directory: 'https://file.example/dir', profile: short}, local_ca: true,
+  files: [{chain: c, key: k}], ech_public_names: [front.example], ech_rotation_hours: 48}
+dns: {listen: ['192.0.2.1:53'], tls_listen: '192.0.2.1:853', name_servers: [ns.file.example], resolver: '192.0.2.53:53',
+  certificate_authorities: [ca.example]}
+http: {hsts_seconds: 60, hsts_subdomains: true, cors_origins: ['https://app.example.org'],
+  security_txt: {contacts: ['mailto:security@example.org'], expires: '2027-06-30T00:00:00Z'}}
+";
+
+    #[test]
+    fn what_the_file_says_of_the_edge_is_taken() {
+        let edge = settings("", EDGE).unwrap().config.edge;
+        let domain = &edge.domain;
+        assert_eq!(
+            (&domain.domains[..], &domain.hosts[..]),
+            (&["file.example".to_owned()][..], &["www.file.example".to_owned()][..])
+        );
+        assert_eq!((edge.https_port, &domain.addresses[..]), (Some(8443), &["2001:db8::1".parse().unwrap()][..]));
+        assert_eq!(edge.plain_listen, Some(([192, 0, 2, 1], 80).into()));
+        assert!(edge.proxies.contain("192.0.2.9".parse().unwrap()));
+        let acme = domain.acme.as_ref().unwrap();
+        assert_eq!(
+            (acme.email.as_deref(), acme.directory.as_str()),
+            (Some("file@example.org"), "https://file.example/dir")
+        );
+        assert_eq!(acme.profile.as_deref(), Some("short"));
+        assert!(domain.local_ca && domain.files.len() == 1);
+        assert_eq!(
+            (&domain.ech.public_names[..], domain.ech.rotate_every_s),
+            (&["front.example".to_owned()][..], 48 * 3_600)
+        );
+        assert_eq!(edge.dns_listen, [([192, 0, 2, 1], 53).into()]);
+        assert_eq!(edge.dns_tls_listen, Some(([192, 0, 2, 1], 853).into()));
+        let zone = domain.zone.as_ref().unwrap();
+        assert_eq!(
+            (&zone.name_servers[..], &zone.certificate_authorities[..]),
+            (&["ns.file.example".to_owned()][..], &["ca.example".to_owned()][..])
+        );
+        assert_eq!(zone.resolver, Some(([192, 0, 2, 53], 53).into()));
+        assert_eq!(edge.hygiene.hsts, Hsts::WithSubdomains { max_age_s: 60 });
+        assert!(!edge.hygiene.cors_origins.is_empty() && edge.hygiene.security_txt.is_some());
+    }
+
+    #[test]
+    fn flags_of_the_edge_win_over_the_file() {
+        let line = "--domain flag.example --host www.flag.example --https-port 443 --public-address 192.0.2.7 --proxy 198.51.100.0/24 \
+                    --plain-listen 192.0.2.7:80 --acme-email flag@example.org --acme-directory https://flag.example/dir \
+                    --local-ca=false --tls-chain-file fc --tls-key-file fk --ech-public-name flag-front.example \
+                    --dns-listen 192.0.2.7:53 --dns-listen 192.0.2.8:53 --dns-tls-listen 192.0.2.7:853 --dns-resolver 192.0.2.54:53";
+        let edge = settings(line, EDGE).unwrap().config.edge;
+        let domain = &edge.domain;
+        assert_eq!(
+            (&domain.domains[..], &domain.hosts[..]),
+            (&["flag.example".to_owned()][..], &["www.flag.example".to_owned()][..])
+        );
+        assert_eq!((edge.https_port, &domain.addresses[..]), (Some(443), &["192.0.2.7".parse().unwrap()][..]));
+        assert_eq!(edge.plain_listen, Some(([192, 0, 2, 7], 80).into()));
+        assert!(
+            edge.proxies.contain("198.51.100.1".parse().unwrap())
+                && !edge.proxies.contain("192.0.2.9".parse().unwrap())
+        );
+        let acme = domain.acme.as_ref().unwrap();
+        assert_eq!(
+            (acme.email.as_deref(), acme.directory.as_str()),
+            (Some("flag@example.org"), "https://flag.example/dir")
+        );
+        assert_eq!(acme.profile.as_deref(), Some("short"), "what no flag says is the file's");
+        assert!(!domain.local_ca);
+        assert_eq!(domain.files, [sys_domain::CertificateFiles { chain: "fc".into(), key: "fk".into() }]);
+        assert_eq!(domain.ech.public_names, ["flag-front.example"]);
+        assert_eq!(edge.dns_listen, [([192, 0, 2, 7], 53).into(), ([192, 0, 2, 8], 53).into()]);
+        assert_eq!(edge.dns_tls_listen, Some(([192, 0, 2, 7], 853).into()));
+        assert_eq!(domain.zone.as_ref().unwrap().resolver, Some(([192, 0, 2, 54], 53).into()));
+    }
+
+    #[test]
+    fn how_long_browsers_stay_with_tls_is_what_the_file_says() {
+        let hsts = |http: &str| settings("", &format!("{FILE}http: {{{http}}}")).unwrap().config.edge.hygiene.hsts;
+        assert_eq!(hsts(""), Hsts::default());
+        assert_eq!(hsts("hsts_seconds: 60"), Hsts::Host { max_age_s: 60 });
+        assert_eq!(hsts("hsts_seconds: 0, hsts_subdomains: true"), Hsts::Off);
+        assert_eq!(hsts("hsts_preload: true"), Hsts::Preload);
+    }
+
+    #[test]
+    fn an_edge_that_could_not_be_is_refused_with_what_to_do() {
+        let check = |yaml: &str, expect: &str| {
+            let error = settings("", &format!("data_dir: d\ndanger_key_file: k\n{yaml}")).unwrap_err();
+            assert!(format!("{error:#}").contains(expect), "{yaml}: {error:#}");
+        };
+        check("listen: 192.0.2.1:443", "say where certificates come from");
+        check("dns: {tls_listen: '127.0.0.1:853'}", "say where certificates come from");
+        check("domains: [example.org, www.example.org]", "within another of the domains");
+        check("domains: [example.org]\nhosts: [www.example.com]", "in none of the domains");
+        check(
+            "listen: 0.0.0.0:443\ndomains: [example.org]\ntls: {local_ca: true, ech_rotation_hours: 1}",
+            "more often",
+        );
+        check("domains: [example.org]\ntls: {acme: {email: nobody}}", "mail");
+        check("domains: [example.org]\ntls: {acme: {email: a@example.org, directory: 'http://ca.example/'}}", "https");
+        check("tls: {acme: {email: a@example.org, root_file: nowhere}}", "nowhere cannot be read");
+        check("http: {security_txt: {contacts: [me], expires: '2027-06-30T00:00:00Z'}}", "no contact");
+        let error = settings("--acme-directory https://ca.example/dir", FILE).unwrap_err();
+        assert!(format!("{error:#}").contains("--acme-email"), "{error:#}");
     }
 
     #[test]

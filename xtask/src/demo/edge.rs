@@ -2,39 +2,35 @@
 //!
 //! The certificate authority is Pebble, which validates for real: it asks our own name server, as Let's Encrypt would. The
 //! browser is Chromium, which looks names up by our own DNS over HTTPS, and hides the one that it asks for (ECH).
+//!
+//! What must never happen here: a program that outlives the demo, whatever ended it.
+
+mod browser;
+mod programs;
 
 use super::{Options, prepare, reset};
 use crate::{root, step, tools};
 use anyhow::{Context, Result, bail};
-use serde_json::json;
+use programs::{Running, bound, last_lines, until};
+use serde_json::{Value, json};
 use std::{
     ffi::OsStr,
-    fs,
+    fs::{self, File},
     io::{BufRead, BufReader, Write},
     net::{Ipv4Addr, TcpListener, TcpStream},
-    path::{Path, PathBuf},
-    process::{Child, Command, ExitCode, Stdio},
-    thread,
-    time::{Duration, Instant},
+    path::PathBuf,
+    process::{Command, ExitCode, Stdio},
 };
 
 /// The domain that is typed in, and the name that an observer of the wire sees instead of it.
 const DOMAIN: &str = "org.example";
 const COVER: &str = "cover.example";
 const SUPERADMIN: &str = "you@org.example";
-/// How long anything may take to be there.
-const PATIENCE: Duration = Duration::from_secs(60);
-const PAUSE: Duration = Duration::from_millis(200);
-
-/// A program that ends with the demo.
-struct Running(Child);
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
+/// Nobody but the demo's user reads these.
+#[cfg(unix)]
+const PRIVATE_FILE: u32 = 0o600;
+#[cfg(unix)]
+const PRIVATE_PROGRAM: u32 = 0o700;
 
 /// Free ports, for everybody who takes part.
 struct Ports {
@@ -52,6 +48,12 @@ struct Stage {
     ports: Ports,
 }
 
+/// The server, and what it said until it was ready.
+struct Server {
+    process: Running,
+    said: Vec<String>,
+}
+
 /// Runs the demo. With `once` it ends by itself, and fails if anything of it did not work.
 pub(super) fn run(options: &Options, once: bool) -> Result<ExitCode> {
     if options.reset {
@@ -63,43 +65,52 @@ pub(super) fn run(options: &Options, once: bool) -> Result<ExitCode> {
     tools::edge_demo()?;
     step::announce("build", "the server and `sys`, its command line (the first time takes minutes)");
     step::run(Command::new("cargo").args(["build", "-p", "sys-server", "-p", "sys-cli"]).current_dir(root()))?;
-    step::announce("data", "a directory that only you can read");
+    step::announce("data", "a directory that only you can read; what the programs say goes into *.log there");
     prepare(&options.data_dir)?;
     let stage =
         Stage { dir: options.data_dir.clone(), programs: super::target_dir()?.join("debug"), ports: Ports::free()? };
     step::announce("authority", "Pebble, which asks our own name server for the proof, as Let's Encrypt would");
     let _pebble = stage.pebble()?;
     step::announce("server", &format!("the domain {DOMAIN} is typed in; everything else follows from it"));
-    let server = stage.server()?;
-    stage.set_up(&server)?;
-    step::announce("status", "until the certificates are there, the zone is signed and the ECH key is published");
-    stage.until_said("tls", "GREEN")?;
+    let mut server = stage.server()?;
+    stage.log_in(&server)?;
+    step::announce("certificates", "from the authority, and the key that hides names (ECH)");
+    stage.until_said("tls", |status| status.get("state").and_then(Value::as_str) == Some("GREEN"))?;
+    step::announce(
+        "zone",
+        "signed; what stands under REGISTRAR is what you would enter there, so that the world finds it",
+    );
     // Nobody in the world knows of this zone, so that its status stays short of green.
-    stage.until_said("dns", "none under way")?;
+    stage.until_said("dns", is_signed)?;
     step::announce("browser", "Chromium, through our own DNS over HTTPS, to a name that is not on the wire");
     let page = stage.browse()?;
-    step::note(&format!("the page says: {page}"));
-    step::note(&format!("a picture of it is in {}", stage.dir.join("page.png").display()));
-    if !page.contains("cannot see") {
-        bail!("Chromium did not use ECH");
+    for line in &page {
+        step::note(&format!("  | {line}"));
+    }
+    step::note(&format!("a picture of it: {}", stage.path("page.png").display()));
+    if !page.iter().any(|line| line.contains("cannot see which name")) {
+        bail!("Chromium did not use ECH: the page above says how it came instead");
     }
     if once {
+        step::announce("done", "all of it worked");
         return Ok(ExitCode::SUCCESS);
     }
-    let sys = stage.shown("sys");
-    step::announce(
-        "ready",
-        &format!("try in another terminal: {sys} dns list; {sys} tls status; Ctrl-C stops everything"),
-    );
-    let mut server = server;
-    let status = server.process.0.wait().context("waiting for the server")?;
+    step::announce("ready", "try in another terminal (Ctrl-C here stops everything):");
+    let (sys, password) = (stage.sys_for_people()?, stage.path("password"));
+    let set =
+        format!("dns set --name www.{DOMAIN} --type A --data 192.0.2.7 --password-stdin < {}", password.display());
+    for command in ["tls status", "dns list", &set, "tls rotate-ech-key"] {
+        step::note(&format!("{} {command}", sys.display()));
+    }
+    let status = server.process.wait().context("waiting for the server")?;
     Ok(if status.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// The server, and what it said when it was ready.
-struct Server {
-    process: Running,
-    said: Vec<String>,
+/// Whether a status of the zones says that there are keys, and that they sign.
+fn is_signed(status: &Value) -> bool {
+    let keys = status.get("keys").and_then(Value::as_array);
+    let signs = |key: &Value| key.get("state").and_then(Value::as_str) == Some("signs");
+    keys.is_some_and(|keys| !keys.is_empty() && keys.iter().all(signs))
 }
 
 impl Ports {
@@ -119,18 +130,18 @@ impl Stage {
         self.dir.join(name)
     }
 
-    fn shown(&self, program: &str) -> String {
-        self.programs.join(program).display().to_string()
-    }
-
     /// Pebble, with a certificate for its own directory that is made here and now.
     fn pebble(&self) -> Result<Running> {
         let (chain, key) = (self.path("pebble.pem"), self.path("pebble.key"));
         let mut openssl = Command::new("openssl");
         openssl.args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "30"]);
         openssl.args(["-subj", "/CN=pebble", "-addext", "subjectAltName=IP:127.0.0.1,DNS:localhost"]);
+        // It vouches for nobody but itself, or clients would not take it for a server's.
+        openssl.args(["-addext", "basicConstraints=critical,CA:FALSE"]);
         openssl.arg("-keyout").arg(&key).arg("-out").arg(&chain).stderr(Stdio::null());
-        step::run(&mut openssl)?;
+        if !openssl.status().context("starting openssl")?.success() {
+            bail!("openssl made no certificate for Pebble's directory");
+        }
         let Ports { https, plain, dns, directory, management } = self.ports;
         let settings = json!({"pebble": {
             "listenAddress": format!("127.0.0.1:{directory}"), "managementListenAddress": format!("127.0.0.1:{management}"),
@@ -139,66 +150,87 @@ impl Stage {
         }});
         let file = self.path("pebble.json");
         fs::write(&file, settings.to_string()).context("pebble.json")?;
-        let mut pebble = Command::new("pebble");
+        let log = self.path("pebble.log");
+        let output = File::create(&log).context("pebble.log")?;
+        let mut pebble = bound("pebble");
         pebble.arg("-config").arg(file).args(["-dnsserver", &format!("127.0.0.1:{dns}")]);
         pebble.env("PEBBLE_VA_NOSLEEP", "1").env("PEBBLE_AUTHZREUSE", "0").env("PEBBLE_WFE_NONCEREJECT", "5");
-        let log = fs::File::create(self.path("pebble.log")).context("pebble.log")?;
-        pebble.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
-        let running = Running(pebble.spawn().context("starting pebble")?);
+        pebble.stdout(output.try_clone()?).stderr(output);
+        let running = Running::start(&mut pebble, &log)?;
         until("Pebble listens", || Ok(TcpStream::connect((Ipv4Addr::LOCALHOST, directory)).ok().map(drop)))?;
+        step::note(&format!("its directory is https://127.0.0.1:{directory}/dir"));
         Ok(running)
     }
 
     fn server(&self) -> Result<Server> {
         let Ports { https, plain, dns, directory, .. } = self.ports;
-        let mut server = Command::new(self.programs.join("sys-server"));
-        server.arg("run").arg("--data-dir").arg(self.path("data"));
-        server.arg("--danger-key-file").arg(self.path("danger-master.key"));
-        server.args(["--listen", &format!("127.0.0.1:{https}"), "--plain-listen", &format!("127.0.0.1:{plain}")]);
-        server.args(["--dns-listen", &format!("127.0.0.1:{dns}"), "--public-address", "127.0.0.1"]);
-        server.args(["--domain", DOMAIN, "--domain", COVER, "--ech-public-name", COVER]);
+        let program = self.programs.join("sys-server");
+        let mut server = bound(&program);
+        server.args(["run", "--domain", DOMAIN, "--domain", COVER, "--ech-public-name", COVER]);
         server.args(["--acme-email", SUPERADMIN, "--acme-directory", &format!("https://127.0.0.1:{directory}/dir")]);
         server.arg("--acme-root-file").arg(self.path("pebble.pem")).arg("--local-ca");
-        step::note(&format!("$ {server:?}"));
-        server.stdin(Stdio::null()).stdout(Stdio::piped());
-        let mut process = Running(server.spawn().context("starting the server")?);
-        let stdout = process.0.stdout.take().context("the server's output is not connected")?;
+        server.args(["--listen", &format!("127.0.0.1:{https}"), "--plain-listen", &format!("127.0.0.1:{plain}")]);
+        server.args(["--dns-listen", &format!("127.0.0.1:{dns}"), "--public-address", "127.0.0.1"]);
+        server.arg("--data-dir").arg(self.path("data"));
+        server.arg("--danger-key-file").arg(self.path("danger-master.key"));
+        step::note(&format!("$ sys-server run --domain {DOMAIN} --domain {COVER} --ech-public-name {COVER} \\"));
+        step::note(&format!("    --acme-email {SUPERADMIN} ...   (and where everything stands on this machine)"));
+        let log = self.path("server.log");
+        server.stdout(Stdio::piped()).stderr(File::create(&log).context("server.log")?);
+        let mut process = Running::start(&mut server, &log)?;
+        let stdout = process.stdout().context("the server's output is not connected")?;
         let mut said = Vec::new();
         for line in BufReader::new(stdout).lines() {
             let line = line.context("reading the server's output")?;
             let is_ready = line.starts_with("ready ");
+            if is_ready {
+                step::note(&line);
+            }
             said.push(line);
             if is_ready {
                 return Ok(Server { process, said });
             }
         }
+        for line in last_lines(&log, |_| true) {
+            step::note(&line);
+        }
         bail!("the server ended before it was ready")
     }
 
-    /// Makes the superadmin by the command that the server printed, with a password that is drawn.
-    fn set_up(&self, server: &Server) -> Result<()> {
-        let command = server.said.iter().find_map(|line| line.split_once(" setup ")).map(|(_, rest)| rest);
+    /// Makes the superadmin by the command that the server printed, with a password that is drawn; or logs him in again, with
+    /// that password: the server stands on another port each time.
+    fn log_in(&self, server: &Server) -> Result<()> {
+        let command = |verb: &str| server.said.iter().find_map(|line| Some(line.split_once(verb)?.1));
         let token = server.said.iter().find_map(|line| line.strip_prefix("it asks for this token: "));
-        let (Some(command), Some(token)) = (command, token) else {
-            step::note("there is a superadmin already, of an earlier run");
-            return Ok(());
-        };
-        let password = step::output(Command::new("openssl").args(["rand", "-base64", "24"]))?;
         let kept = self.path("password");
-        fs::write(&kept, &password).context("the password")?;
-        let arguments =
-            command.split_whitespace().map(|word| if word == "you@example.org" { SUPERADMIN } else { word });
-        let mut setup = self.sys(["setup"]);
-        setup.args(arguments).args(["--token-stdin", "--password-stdin"]).stdin(Stdio::piped());
-        step::note(&format!("$ {setup:?}"));
-        let mut child = setup.spawn().context("starting sys")?;
+        let (verb, command, input) = match (command(" setup "), command(" login "), token) {
+            (Some(setup), _, Some(token)) => {
+                let password = step::output(Command::new("openssl").args(["rand", "-base64", "24"]))?;
+                fs::write(&kept, &password).context("the password")?;
+                #[cfg(unix)]
+                fs::set_permissions(&kept, std::os::unix::fs::PermissionsExt::from_mode(PRIVATE_FILE))
+                    .context("the password")?;
+                (["setup", "--token-stdin"].as_slice(), setup, format!("{token}\n{password}"))
+            }
+            (_, Some(login), _) => {
+                let password = fs::read_to_string(&kept).context("the superadmin's password, of an earlier run")?;
+                (["login"].as_slice(), login, password)
+            }
+            _ => bail!("the server did not say how to log in"),
+        };
+        let email = |word| if ["you@example.org", "EMAIL"].contains(&word) { SUPERADMIN } else { word };
+        let mut sys = self.sys(verb);
+        sys.args(command.split_whitespace().map(email)).arg("--password-stdin").stdin(Stdio::piped());
+        sys.stdout(Stdio::null()).stderr(Stdio::piped());
+        let mut child = sys.spawn().context("starting sys")?;
         let mut stdin = child.stdin.take().context("sys has no input")?;
-        write!(stdin, "{token}\n{password}").context("telling sys the token")?;
+        write!(stdin, "{input}").context("telling sys the password")?;
         drop(stdin);
-        if !child.wait().context("waiting for sys")?.success() {
-            bail!("`sys setup` failed");
+        let ended = child.wait_with_output().context("waiting for sys")?;
+        if !ended.status.success() {
+            bail!("`sys {}` failed: {}", verb.join(" "), String::from_utf8_lossy(&ended.stderr).trim());
         }
-        step::note(&format!("the superadmin is {SUPERADMIN}, his password stands in {}", kept.display()));
+        step::note(&format!("the superadmin is {SUPERADMIN}; his password stands in {}", kept.display()));
         Ok(())
     }
 
@@ -209,81 +241,26 @@ impl Stage {
         sys
     }
 
-    /// Waits until a status says this, and shows it.
-    fn until_said(&self, of: &str, word: &str) -> Result<()> {
-        let mut last = String::new();
-        let said = until(&format!("`sys {of} status` says {word}"), || {
-            last = step::output(&mut self.sys([of, "status", "--output", "table"]))?;
-            Ok(last.contains(word).then_some(()))
+    /// The same as a program that is short to type.
+    fn sys_for_people(&self) -> Result<PathBuf> {
+        let (file, quoted) = (self.path("sys"), |path: PathBuf| path.display().to_string().replace('\'', r"'\''"));
+        let (config, sys) = (quoted(self.path("config")), quoted(self.programs.join("sys")));
+        fs::write(&file, format!("#!/bin/sh\nXDG_CONFIG_HOME='{config}' SYS_KEYCHAIN=off exec '{sys}' \"$@\"\n"))?;
+        #[cfg(unix)]
+        fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(PRIVATE_PROGRAM))?;
+        Ok(file)
+    }
+
+    /// Waits until a status is good, and shows it.
+    fn until_said(&self, of: &str, is_good: impl Fn(&Value) -> bool) -> Result<()> {
+        step::note(&format!("$ sys {of} status"));
+        let said = until(&format!("`sys {of} status` was good"), || {
+            let status = step::output(&mut self.sys([of, "status", "--output", "json"]))?;
+            Ok(is_good(&serde_json::from_str(&status).context("the status")?).then_some(()))
         });
-        for line in last.lines() {
+        for line in step::output(&mut self.sys([of, "status", "--output", "table"]))?.lines() {
             step::note(line);
         }
         said
     }
-
-    /// What the page says of the connection, as Chromium shows it.
-    fn browse(&self) -> Result<String> {
-        let (home, profile) = (self.path("home"), self.path("chromium"));
-        for stale in [&home, &profile] {
-            if stale.exists() {
-                fs::remove_dir_all(stale).with_context(|| stale.display().to_string())?;
-            }
-        }
-        self.trust_pebble(&home)?;
-        fs::create_dir_all(&profile).context("a profile")?;
-        let Ports { https, .. } = self.ports;
-        // The resolver has a name of our domain, so that its certificate is checked; this one name is given its address beforehand.
-        let resolver = format!("dns.{DOMAIN}");
-        let secure = json!({"dns_over_https": {
-            "mode": "secure", "templates": format!("https://{resolver}:{https}/dns-query{{?dns}}"),
-        }});
-        fs::write(profile.join("Local State"), secure.to_string()).context("the profile's settings")?;
-        let url = format!("https://{DOMAIN}:{https}/");
-        let chromium = |what: String| {
-            let mut chromium = Command::new("chromium");
-            chromium.args([
-                "--headless",
-                "--no-sandbox",
-                "--disable-gpu",
-                "--disable-quic",
-                "--no-first-run",
-                "--disable-sync",
-            ]);
-            chromium.args(["--disable-background-networking", "--disable-component-update", "--window-size=900,700"]);
-            chromium.arg(format!("--user-data-dir={}", profile.display()));
-            chromium.arg(format!("--host-resolver-rules=MAP {resolver} 127.0.0.1"));
-            chromium.arg(what).arg(&url).env("HOME", &home).stderr(Stdio::null());
-            chromium
-        };
-        step::run(&mut chromium(format!("--screenshot={}", self.path("page.png").display())))?;
-        let page = step::output(&mut chromium("--dump-dom".to_owned()))?;
-        let text: Vec<&str> = page.split('<').filter_map(|piece| Some(piece.split_once('>')?.1.trim())).collect();
-        Ok(text.into_iter().filter(|piece| piece.contains(' ')).collect::<Vec<_>>().join(" "))
-    }
-
-    /// Lets the browser trust certificates of Pebble, in a home of its own.
-    fn trust_pebble(&self, home: &Path) -> Result<()> {
-        let store = home.join(".local/share/pki/nssdb");
-        fs::create_dir_all(&store).context("a home")?;
-        let database = format!("sql:{}", store.display());
-        let root = self.path("pebble-root.pem");
-        let url = format!("https://127.0.0.1:{}/roots/0", self.ports.management);
-        let fetch = ["--silent", "--show-error", "--fail", "--cacert"];
-        step::run(Command::new("curl").args(fetch).arg(self.path("pebble.pem")).arg("--output").arg(&root).arg(url))?;
-        step::run(Command::new("certutil").args(["-N", "--empty-password", "-d", &database]))?;
-        step::run(Command::new("certutil").args(["-A", "-n", "pebble", "-t", "C,,", "-d", &database, "-i"]).arg(&root))
-    }
-}
-
-/// Waits until there is something, for a bounded time.
-fn until<T>(what: &str, mut look: impl FnMut() -> Result<Option<T>>) -> Result<T> {
-    let begun = Instant::now();
-    while begun.elapsed() < PATIENCE {
-        if let Some(found) = look()? {
-            return Ok(found);
-        }
-        thread::sleep(PAUSE);
-    }
-    bail!("{} passed before {what}", step::human(PATIENCE))
 }

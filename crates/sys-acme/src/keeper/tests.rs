@@ -161,6 +161,19 @@ async fn an_order_that_is_stuck_is_given_up_and_made_anew() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_directory_does_not_keep_us_busy_with_authorizations_that_nobody_ordered() {
+    let world = World::new();
+    world.directory.now().more_authorizations = 1;
+    let keeper = world.start(World::settings(&[ORG])).await.unwrap();
+    pass(HOUR).await;
+    assert!(matches!(state(&keeper), CertificateState::Failed { .. }), "{:?}", state(&keeper));
+    assert!(world.directory.hits("authz").is_empty());
+    world.directory.now().more_authorizations = 0;
+    pass(DAY).await;
+    assert_eq!(world.told().len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
 async fn garbage_from_any_endpoint_is_a_failure_that_passes() {
     let endpoints =
         ["directory", "nonce", "account", "orders", "order", "authz", "challenge", "finalize", "certificate"];

@@ -1,4 +1,5 @@
-//! How many signatures strangers can have made in one second, by asking for names that nobody entered.
+//! How many signatures strangers can have made in one second, by asking for names that nobody entered. What each network has of it is
+//! counted by who knows where a question came from (`respond.rs`).
 //!
 //! What stands in a zone is signed once a day; what does not is signed when it is asked for, and anybody can think of names. One
 //! signature takes some 40 microseconds, so the bound keeps a flood by either way below a tenth of a core.

@@ -40,10 +40,13 @@ impl From<KeyError> for Failure {
 }
 
 /// With what to sign, where signatures are asked for.
-#[derive(Debug, Clone, Copy)]
+#[derive(Clone, Copy)]
 pub(super) struct Signing<'a> {
     pub(super) now_unix_s: i64,
+    /// What all askers together may have signed.
     pub(super) budget: &'a Budget,
+    /// Whether this one may have one more signed; asked first, so that who has used up his share takes nothing from others.
+    pub(super) may_sign: &'a dyn Fn() -> bool,
 }
 
 /// A set as it stands in an answer.
@@ -289,7 +292,8 @@ impl<'a> Resolving<'a, '_> {
     }
 
     fn sign_anew(&self, set: &Set, owner: &[u8]) -> Result<Arc<Signatures>, Failure> {
-        let signing = self.signing.filter(|signing| signing.budget.take(signing.now_unix_s)).ok_or(Failure::Budget)?;
+        let has_share = |signing: &Signing<'_>| (signing.may_sign)() && signing.budget.take(signing.now_unix_s);
+        let signing = self.signing.filter(has_share).ok_or(Failure::Budget)?;
         Ok(Arc::new(self.tree.sign(owner, set, signing.now_unix_s)?))
     }
 

@@ -181,6 +181,34 @@ fn a_flood_from_one_network_is_sent_to_tcp_and_who_has_a_cookie_is_not() {
 }
 
 #[test]
+fn a_network_that_makes_up_names_uses_up_its_own_signatures_and_those_of_no_other() {
+    let (responder, now) = responder(Some(3));
+    let code = |name: &str, source: &str, transport| {
+        let message = question(name, 1, Some((1_232, true, &[])));
+        let mut out = Vec::new();
+        let via = Via { transport, source: source.parse().unwrap() };
+        responder.answer(&message, via, &mut out).expect("an answer");
+        let metadata = read(&out).metadata;
+        (metadata.response_code, metadata.truncation)
+    };
+    let (whole, failed) = ((ResponseCode::NoError, false), (ResponseCode::ServFail, false));
+    for transport in [Transport::Tcp, Transport::Tls, Transport::Https] {
+        for (at, expect) in [whole, whole, whole, failed, failed].into_iter().enumerate() {
+            let of_a_wildcard = format!("{transport:?}{at}.wild.example.org");
+            assert_eq!(code(&of_a_wildcard, "192.0.2.77", transport), expect, "{of_a_wildcard}");
+        }
+        assert_eq!(code("example.org", "192.0.2.77", transport), whole, "what stands there needs none");
+        assert_eq!(code(&format!("{transport:?}.wild.example.org"), "198.51.100.1", transport), whole);
+        now.fetch_add(1, Ordering::Relaxed);
+    }
+    // A datagram may be anybody's: it takes nothing from the streams of whom it names.
+    for at in 0..5 {
+        code(&format!("udp{at}.wild.example.org"), "192.0.2.77", Transport::Udp);
+    }
+    assert_eq!(code("x.wild.example.org", "192.0.2.77", Transport::Tcp), whole);
+}
+
+#[test]
 fn answers_on_encrypted_wires_are_padded_to_one_of_few_lengths_and_others_never() {
     let (responder, _) = responder(None);
     for name in ["example.org", "long.example.org", "no.example.org"] {

@@ -2,7 +2,7 @@
 
 use super::{
     BindError, Limits, ServeError,
-    sources::{Counted, Sources},
+    sources::{Room, Sources},
 };
 use crate::{
     query::MOST_QUERY_BYTES,
@@ -61,6 +61,15 @@ impl StreamListener {
         Ok(Self { socket, local, limits })
     }
 
+    /// Takes over a port that somebody else has bound, such as systemd.
+    pub fn over(socket: std::net::TcpListener, limits: Limits) -> Result<Self, BindError> {
+        let unbound = SocketAddr::from(([0, 0, 0, 0], 0));
+        let local = socket.local_addr().map_err(|source| BindError::Socket { addr: unbound, source })?;
+        let socket = socket.set_nonblocking(true).and_then(|()| TcpListener::from_std(socket));
+        let socket = socket.map_err(|source| BindError::Socket { addr: local, source })?;
+        Ok(Self { socket, local, limits })
+    }
+
     /// The bound address, with the port that was chosen where it was asked to.
     pub fn local_addr(&self) -> SocketAddr {
         self.local
@@ -89,20 +98,27 @@ impl StreamListener {
         let told = Told { stop: stopping, is_crowded };
         let mut streams = JoinSet::new();
         let mut shutdown = pin!(shutdown);
+        let mut waiting = None;
         let ended = loop {
             tokio::select! {
                 biased;
                 () = &mut shutdown => break Ok(()),
                 Some(_) = streams.join_next(), if !streams.is_empty() => {}
-                accepted = accept(&socket, &slots, &crowd) => {
+                accepted = accept(&socket, &slots, &crowd, &sources, &mut waiting) => {
                     let (stream, peer, slot) = match accepted { Ok(accepted) => accepted, Err(error) => break Err(error) };
                     let Some(counted) = sources.count(peer.ip(), limits.connections_per_source) else { continue };
                     let via = Via { transport, source: peer.ip() };
                     let (shaken, responder, told) = (handshake(stream), responder.clone(), told.clone());
                     streams.spawn(async move {
-                        let _places: (OwnedSemaphorePermit, Counted) = (slot, counted);
-                        if let Ok(Some(stream)) = timeout(limits.idle_timeout, shaken).await {
-                            Conversation::new(stream, responder, via, limits, told).hold().await;
+                        let _place: OwnedSemaphorePermit = slot;
+                        let held = async {
+                            if let Ok(Some(stream)) = timeout(limits.idle_timeout, shaken).await {
+                                Conversation::new(stream, responder, via, limits, told).hold().await;
+                            }
+                        };
+                        tokio::select! {
+                            () = held => {}
+                            () = counted.is_to_leave() => {}
                         }
                     });
                 }
@@ -127,23 +143,42 @@ fn listen(addr: SocketAddr) -> io::Result<TcpListener> {
     socket.listen(BACKLOG)
 }
 
-/// Waits for a free slot, then for a connection. While there is no slot, the streams hear that it is crowded.
+/// Waits for a connection, then for a free slot, which another one may have to leave for it. While there is no slot, the streams hear that
+/// it is crowded. Who was accepted stands in `waiting`, where he is found again if this is begun anew.
 async fn accept(
     socket: &TcpListener,
     slots: &Arc<Semaphore>,
     crowd: &watch::Sender<bool>,
+    sources: &Sources,
+    waiting: &mut Option<(TcpStream, SocketAddr)>,
 ) -> Result<(TcpStream, SocketAddr, OwnedSemaphorePermit), ServeError> {
-    let has_no_slot = slots.available_permits() == 0;
-    crowd.send_if_modified(|crowded| std::mem::replace(crowded, has_no_slot) != has_no_slot);
-    let slot =
-        Arc::clone(slots).acquire_owned().await.map_err(|closed| ServeError::Accept(io::Error::other(closed)))?;
+    loop {
+        let has_no_slot = slots.available_permits() == 0;
+        crowd.send_if_modified(|crowded| std::mem::replace(crowded, has_no_slot) != has_no_slot);
+        if waiting.is_none() {
+            let (stream, peer) = accepted(socket).await?;
+            if slots.available_permits() == 0 && sources.make_room(peer.ip()) == Room::TooMany {
+                continue;
+            }
+            *waiting = Some((stream, peer));
+            continue;
+        }
+        let slot = Arc::clone(slots).acquire_owned().await;
+        let slot = slot.map_err(|closed| ServeError::Accept(io::Error::other(closed)))?;
+        if let Some((stream, peer)) = waiting.take() {
+            return Ok((stream, peer, slot));
+        }
+    }
+}
+
+async fn accepted(socket: &TcpListener) -> Result<(TcpStream, SocketAddr), ServeError> {
     let mut failures = 0;
     loop {
         match socket.accept().await {
             Ok((stream, peer)) => {
                 // An answer must not wait for a full packet. A socket that refuses this is about to fail anyway.
                 let _ = stream.set_nodelay(true);
-                return Ok((stream, peer, slot));
+                return Ok((stream, peer));
             }
             Err(error) => {
                 failures += 1;

@@ -305,6 +305,27 @@ async fn ten_thousand_idle_streams_leave_room_for_one_who_asks() {
 }
 
 #[tokio::test]
+async fn who_holds_all_places_and_asks_all_the_time_makes_room_for_another_source() {
+    let served = Served::new(Ipv4Addr::LOCALHOST, Limits { connections: 6, ..Limits::default() }).await;
+    let message = framed(&question("example.org", 1, None));
+    let mut held = Vec::new();
+    for _ in 0..6 {
+        let mut stream = TcpStream::connect(served.addr).await.expect("a stream");
+        stream.write_all(&message).await.expect("sent");
+        read_frame(&mut stream).await.expect("an answer");
+        held.push(stream);
+    }
+    let mut more = TcpStream::connect(served.addr).await.expect("a stream");
+    assert!(is_closed(&mut more).await, "there is no place for more of his");
+    let socket = tokio::net::TcpSocket::new_v4().expect("a socket");
+    socket.bind((Ipv4Addr::new(127, 0, 0, 9), 0).into()).expect("an address");
+    let mut other = socket.connect(served.addr).await.expect("a stream");
+    other.write_all(&message).await.expect("sent");
+    read_frame(&mut other).await.expect("an answer");
+    assert!(is_closed(&mut held.pop().expect("the youngest")).await);
+}
+
+#[tokio::test]
 async fn a_source_holds_so_many_streams_and_others_their_own() {
     let served = Served::new(Ipv4Addr::LOCALHOST, Limits { connections_per_source: 2, ..Limits::default() }).await;
     let message = framed(&question("example.org", 1, None));

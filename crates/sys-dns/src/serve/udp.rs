@@ -24,7 +24,7 @@ use std::{
     io::{self, IoSlice, IoSliceMut},
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
     num::NonZeroUsize,
-    os::fd::{AsRawFd, OwnedFd, RawFd},
+    os::fd::{AsFd, AsRawFd, OwnedFd, RawFd},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -57,6 +57,12 @@ struct Socket {
 impl Sockets {
     pub(super) fn bind(addr: SocketAddr, threads: NonZeroUsize) -> io::Result<Self> {
         let sockets = (0..threads.get()).map(|_| Socket::bind(addr, threads.get() > 1));
+        sockets.collect::<io::Result<_>>().map(Self)
+    }
+
+    /// Takes over a socket that somebody else has bound; all threads read from it.
+    pub(super) fn over(socket: &UdpSocket, threads: NonZeroUsize) -> io::Result<Self> {
+        let sockets = (0..threads.get()).map(|_| Socket::over(socket.try_clone()?));
         sockets.collect::<io::Result<_>>().map(Self)
     }
 
@@ -95,20 +101,33 @@ impl Socket {
     fn bind(addr: SocketAddr, is_shared: bool) -> io::Result<Self> {
         let family = if addr.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
         let inner: OwnedFd = socket(family, SockType::Datagram, SockFlag::SOCK_CLOEXEC, None)?;
-        let is_wildcard = addr.ip().is_unspecified();
         setsockopt(&inner, sockopt::ReusePort, &is_shared)?;
         if addr.is_ipv6() {
             setsockopt(&inner, sockopt::Ipv6V6Only, &true)?;
         }
-        match addr {
-            SocketAddr::V4(_) if is_wildcard => setsockopt(&inner, sockopt::Ipv4PacketInfo, &true)?,
-            SocketAddr::V6(_) if is_wildcard => setsockopt(&inner, sockopt::Ipv6RecvPacketInfo, &true)?,
-            _ => {}
-        }
-        setsockopt(&inner, sockopt::ReceiveTimeout, &TimeVal::milliseconds(LOOK_MS))?;
+        prepare(&inner, addr)?;
         bind(inner.as_raw_fd(), &SockaddrStorage::from(addr))?;
-        Ok(Self { inner: inner.into(), is_wildcard, is_ipv4: addr.is_ipv4() })
+        Ok(Self { inner: inner.into(), is_wildcard: addr.ip().is_unspecified(), is_ipv4: addr.is_ipv4() })
     }
+
+    /// A socket that is bound. Datagrams that wait in it already say where they were sent to only if whoever bound it asked for that.
+    fn over(inner: UdpSocket) -> io::Result<Self> {
+        let addr = inner.local_addr()?;
+        inner.set_nonblocking(false)?;
+        prepare(&inner, addr)?;
+        Ok(Self { inner, is_wildcard: addr.ip().is_unspecified(), is_ipv4: addr.is_ipv4() })
+    }
+}
+
+/// Has a socket at this address say where each datagram was sent to, where it is bound to all addresses, and wait for one no longer than
+/// a thread may.
+fn prepare(socket: &impl AsFd, addr: SocketAddr) -> io::Result<()> {
+    match addr {
+        SocketAddr::V4(addr) if addr.ip().is_unspecified() => setsockopt(socket, sockopt::Ipv4PacketInfo, &true)?,
+        SocketAddr::V6(addr) if addr.ip().is_unspecified() => setsockopt(socket, sockopt::Ipv6RecvPacketInfo, &true)?,
+        _ => {}
+    }
+    Ok(setsockopt(socket, sockopt::ReceiveTimeout, &TimeVal::milliseconds(LOOK_MS))?)
 }
 
 /// A socket with the memory that its datagrams go through.

@@ -12,6 +12,8 @@ use sys_dns::dnssec::{Delegation, Rollover};
 /// The status.
 pub(crate) fn dns(plan: &Plan, facts: &Facts) -> DnsStatus {
     let mut findings = Findings::default();
+    // Records and keys that cannot be read are among them, and that nothing can be written.
+    findings.troubles(&facts.troubles);
     let mut status = DnsStatus::default();
     if !plan.serves_zones {
         findings.attention(

@@ -124,6 +124,15 @@ fn without_ech_it_says_that_names_are_seen() {
     assert!(status.protection.contains("are seen by whoever watches"));
 }
 
+#[test]
+fn a_record_that_cannot_be_read_is_told_with_the_zones() {
+    let about = "zone www.example.org. A".to_owned();
+    let trouble = Trouble { about, problem: "p".to_owned(), remedy: "r".to_owned(), is_broken: true };
+    let status = dns(&plan(), &Facts { troubles: vec![trouble], ..good() });
+    assert!(status.findings.iter().any(|found| found.about.starts_with("zone www")), "{:?}", status.findings);
+    assert_eq!(status.state, BROKEN);
+}
+
 fn dns_of(change: impl FnOnce(&mut ZoneFacts, &Rollover)) -> DnsStatus {
     let apex = Name::parse("example.org").unwrap();
     let rollover = Rollover::begin(SigningKey::generate().unwrap());

@@ -9,6 +9,7 @@ use crate::{
     host::{is_no_domain, named},
     landing,
 };
+use arc_swap::ArcSwap;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, header, uri::Authority};
 use http_body_util::{Either, Full};
@@ -37,11 +38,32 @@ const PREFLIGHT_VARY: HeaderValue =
 const SECURITY_TXT: &str = "/.well-known/security.txt";
 const LANDING: &str = "/";
 
+/// The settings that hold now, for all services that stand around another with them. Clones share them.
+#[derive(Debug, Clone)]
+pub struct Current(Arc<ArcSwap<Prepared>>);
+
+impl Current {
+    /// These, until they are changed.
+    pub fn new(hygiene: Hygiene) -> Self {
+        Self(Arc::new(ArcSwap::from_pointee(Prepared::new(hygiene))))
+    }
+
+    /// From the next request on, these hold.
+    pub fn change(&self, hygiene: Hygiene) {
+        self.0.store(Arc::new(Prepared::new(hygiene)));
+    }
+
+    /// A service that answers as these settings say, and has everything else answered by this one.
+    pub fn around<S>(&self, service: S) -> Hygienic<S> {
+        Hygienic { current: self.clone(), service }
+    }
+}
+
 /// A service whose answers are safe to give to browsers: see [`Hygiene::around`]. It reads [`Connection`] from the extensions, as a
 /// listener leaves it there.
 #[derive(Debug, Clone)]
 pub struct Hygienic<S> {
-    prepared: Arc<Prepared>,
+    current: Current,
     service: S,
 }
 
@@ -63,13 +85,6 @@ struct Added {
     varies: bool,
 }
 
-impl<S> Hygienic<S> {
-    pub(super) fn new(hygiene: Hygiene, service: S) -> Self {
-        let Hygiene { hsts, cors_origins, security_txt } = hygiene;
-        Self { prepared: Arc::new(Prepared { hsts: hsts.value(), origins: cors_origins, security_txt }), service }
-    }
-}
-
 impl<S, B, R> Service<Request<B>> for Hygienic<S>
 where
     S: Service<Request<B>, Response = Response<R>>,
@@ -83,7 +98,7 @@ where
     }
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
-        let (added, own) = self.prepared.look(&request);
+        let (added, own) = self.current.0.load().look(&request);
         let answer = match own {
             Some(response) => Answer::Own { ready: std::future::ready(response) },
             None => Answer::Service { future: self.service.call(request) },
@@ -93,6 +108,11 @@ where
 }
 
 impl Prepared {
+    fn new(hygiene: Hygiene) -> Self {
+        let Hygiene { hsts, cors_origins, security_txt } = hygiene;
+        Self { hsts: hsts.value(), origins: cors_origins, security_txt }
+    }
+
     /// What is added to the answer, and the answer itself where the service is not asked.
     fn look<B>(&self, request: &Request<B>) -> (Added, Option<Response<Full<Bytes>>>) {
         let host = named(request);

@@ -4,7 +4,7 @@
 
 use super::{
     Facts, Identity, Protocol, State, TlsError,
-    select::{self, CHALLENGE, HTTP2, HTTP11, Offered},
+    select::{self, CHALLENGE, DOT, HTTP2, HTTP11, Offered},
 };
 use boring::{
     error::ErrorStack,
@@ -31,6 +31,8 @@ pub(crate) enum Accepted<T> {
 #[derive(Debug)]
 struct Course {
     local: IpAddr,
+    /// Whether the port is one for DNS.
+    is_for_questions: bool,
     is_chosen: bool,
     is_challenge: bool,
     offers_ech: bool,
@@ -49,10 +51,7 @@ where
     T: AsyncRead + AsyncWrite + Unpin + Debug,
 {
     let index = course().ok_or(TlsError::Unexpected("index"))?;
-    let mut ssl = Ssl::new(context).map_err(TlsError::Library)?;
-    ssl.set_ex_data(index, Course { local, is_chosen: false, is_challenge: false, offers_ech: false });
-    let accepted = SslStreamBuilder::new(ssl, stream).accept().await;
-    let stream = accepted.map_err(|error| TlsError::Handshake(reason(&error)))?;
+    let stream = shake(context, stream, local, false).await?;
     let ssl = stream.ssl();
     let course = ssl.ex_data(index).ok_or(TlsError::Unexpected("course"))?;
     if course.is_challenge {
@@ -65,6 +64,35 @@ where
     };
     let facts = Facts::read(ssl, course.offers_ech, protocol)?;
     Ok(Accepted::Requests(stream, facts))
+}
+
+/// Shakes hands on a stream that is for DNS: with who offers `dot`, and with who offers nothing, as many clients do.
+pub(super) async fn accept_questions<T>(
+    context: &SslContextRef,
+    stream: T,
+    local: IpAddr,
+) -> Result<SslStream<T>, TlsError>
+where
+    T: AsyncRead + AsyncWrite + Unpin + Debug,
+{
+    shake(context, stream, local, true).await
+}
+
+async fn shake<T>(
+    context: &SslContextRef,
+    stream: T,
+    local: IpAddr,
+    is_for_questions: bool,
+) -> Result<SslStream<T>, TlsError>
+where
+    T: AsyncRead + AsyncWrite + Unpin + Debug,
+{
+    let index = course().ok_or(TlsError::Unexpected("index"))?;
+    let mut ssl = Ssl::new(context).map_err(TlsError::Library)?;
+    let course = Course { local, is_for_questions, is_chosen: false, is_challenge: false, offers_ech: false };
+    ssl.set_ex_data(index, course);
+    let accepted = SslStreamBuilder::new(ssl, stream).accept().await;
+    accepted.map_err(|error| TlsError::Handshake(reason(&error)))
 }
 
 /// Why a handshake failed, in the library's own words for it.
@@ -90,7 +118,7 @@ pub(super) fn select_identity(state: &State, mut hello: ClientHello<'_>) -> Resu
     let name = hello.servername(NameType::HOST_NAME).map(str::to_owned);
     let course = course().and_then(|index| hello.ssl_mut().ex_data_mut(index)).ok_or(SelectCertError::ERROR)?;
     course.offers_ech = offers_ech;
-    let identity = if offered.only_challenge {
+    let identity = if offered.only_challenge && !course.is_for_questions {
         course.is_challenge = true;
         let challenges = state.challenges.load();
         name.and_then(|name| challenges.get(&select::normal(&name)).cloned())
@@ -124,8 +152,12 @@ pub(super) fn has_identity(ssl: &mut SslRef, alert: &mut SslAlert) -> Result<(),
 
 /// Chooses what is spoken, by our own preference. `acme-tls/1` is spoken for a challenge that is being shown, and for nothing else.
 pub(super) fn select_protocol<'a>(ssl: &mut SslRef, offered: &'a [u8]) -> Result<&'a [u8], AlpnError> {
-    let is_challenge = course().and_then(|index| ssl.ex_data(index)).is_some_and(|course| course.is_challenge);
-    let ours: &[&[u8]] = if is_challenge { &[CHALLENGE] } else { &[HTTP2, HTTP11] };
+    let course = course().and_then(|index| ssl.ex_data(index));
+    let ours: &[&[u8]] = match course {
+        Some(course) if course.is_for_questions => &[DOT],
+        Some(course) if course.is_challenge => &[CHALLENGE],
+        _ => &[HTTP2, HTTP11],
+    };
     let spoken = ours.iter().find_map(|our| select::protocols(offered).find(|name| name == our));
     spoken.ok_or(AlpnError::ALERT_FATAL)
 }

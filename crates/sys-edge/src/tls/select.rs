@@ -19,6 +19,8 @@ pub(super) struct Offered {
 pub(super) const HTTP2: &[u8] = b"h2";
 /// HTTP/1.1.
 pub(super) const HTTP11: &[u8] = b"http/1.1";
+/// DNS over TLS (RFC 7858).
+pub(super) const DOT: &[u8] = b"dot";
 /// The validation of a name by a certificate authority (RFC 8737).
 pub(super) const CHALLENGE: &[u8] = b"acme-tls/1";
 

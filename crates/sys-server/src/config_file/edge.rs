@@ -7,6 +7,8 @@ use std::{
     num::NonZeroU32,
     path::PathBuf,
 };
+use sys_dns::name::Name;
+use sys_edge::{ProxySources, hygiene::Origins};
 
 /// Where certificates come from, and how names are hidden. With any of `acme`, `files` and `local_ca` the server speaks TLS 1.3
 /// and nothing else.
@@ -20,7 +22,7 @@ pub struct Tls {
     /// A certificate authority of the server's own, which `sys trust` trusts. For demos and for machines without a domain.
     pub local_ca: Option<bool>,
     /// The names that observers see instead of yours (RFC 9849 `public_name`); the first domain by default. Each leads here.
-    pub ech_public_names: Vec<String>,
+    pub ech_public_names: Vec<HostName>,
     /// Hours after which the key of encrypted client hellos is replaced.
     pub ech_rotation_hours: Option<NonZeroU32>,
 }
@@ -74,21 +76,25 @@ pub struct Dns {
     /// Where they are answered over TLS, such as `192.0.2.1:853`.
     pub tls_listen: Option<Address>,
     /// The names of the zones' servers; by default `ns1` and `ns2` in each domain, which are this server.
-    pub name_servers: Vec<String>,
+    pub name_servers: Vec<HostName>,
     /// The resolver that is asked what the world sees of the zones, such as `192.0.2.53:53`; without one that is not checked.
     pub resolver: Option<Address>,
     /// Other authorities that may issue certificates for the domains, such as `digicert.com` (RFC 8659).
-    pub certificate_authorities: Vec<String>,
+    pub certificate_authorities: Vec<HostName>,
 }
 
 /// What answers over HTTP say beside what was asked.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Http {
+    /// For how many seconds browsers come back with TLS alone (RFC 6797); 0 says nothing of it. A year by default.
+    pub hsts_seconds: Option<u32>,
+    /// Says the same of all hosts below yours, also of those that other servers answer for.
+    pub hsts_subdomains: Option<bool>,
     /// Asks browsers to ship the domain in their lists of those that are reached over TLS alone. Hard to take back.
     pub hsts_preload: Option<bool>,
     /// The websites whose pages may call the server, such as `https://app.example.org`.
-    pub cors_origins: Vec<String>,
+    pub cors_origins: Vec<Origin>,
     /// Whom to tell of a hole (RFC 9116).
     pub security_txt: Option<SecurityTxt>,
 }
@@ -115,6 +121,51 @@ impl TryFrom<String> for Address {
     fn try_from(text: String) -> Result<Self, String> {
         let unlike = |_| "not an address: write ADDRESS:PORT or \"[ADDRESS]:PORT\"; names are not looked up".to_owned();
         text.parse().map(Self).map_err(unlike)
+    }
+}
+
+/// A network whose proxies are believed.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(try_from = "String")]
+#[schemars(with = "String")]
+pub struct Network(pub String);
+
+impl TryFrom<String> for Network {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        ProxySources::parse([&text]).map_err(|error| error.to_string())?;
+        Ok(Self(text))
+    }
+}
+
+/// A website whose pages may call.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(try_from = "String")]
+#[schemars(with = "String")]
+pub struct Origin(pub String);
+
+impl TryFrom<String> for Origin {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        Origins::parse([&text]).map_err(|error| error.to_string())?;
+        Ok(Self(text))
+    }
+}
+
+/// A name of a host or a domain, in full. What is wrong with several of them together is found when all settings are there.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(try_from = "String")]
+#[schemars(with = "String")]
+pub struct HostName(pub String);
+
+impl TryFrom<String> for HostName {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        Name::parse_in_full(&text).map_err(|error| error.to_string())?;
+        Ok(Self(text))
     }
 }
 

@@ -41,7 +41,9 @@ fn a_configuration_is_checked_with_all_that_it_names() {
         let (well, said) = checked(dir.path(), yaml);
         assert!(!well && said.contains(expected), "{yaml}: {said}");
     };
-    refused("data_dir: data\nlisten: 0.0.0.0:1\n", "sys-server.yaml:2:");
+    refused("data_dir: data\nmetrics_listen: 0.0.0.0:1\n", "sys-server.yaml:2:");
+    refused(&(good.clone() + "listen: 0.0.0.0:1\n"), "say where certificates come from");
+    refused(&(good.clone() + "plain_listen: 127.0.0.1:8443\n"), "plain_listen: the server listens on 127.0.0.1:8443");
     refused("data_dir: data\n", "write `passphrase_file: FILE`");
     refused("passphrase_file: passphrase\n", "write `data_dir: DIR`");
     refused("data_dir: data\npassphrase_file: nowhere\n", "nowhere cannot be read");

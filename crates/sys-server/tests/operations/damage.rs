@@ -187,5 +187,6 @@ fn a_damaged_file_ends_in_a_word_or_a_right_answer_and_the_doctor_sees_the_rest(
         }
         fs::remove_dir_all(&data).unwrap();
     }
-    assert!(told > 5 && served > 5, "{told} ended in a word, {served} served");
+    // Else nothing was shown of the one or the other.
+    assert!(told > 0 && served > 0, "{told} ended in a word, {served} served");
 }

@@ -12,6 +12,7 @@ mod command_line;
 mod damage;
 mod doctor;
 mod drain;
+mod edge;
 mod import;
 mod logs;
 mod metrics;

@@ -12,7 +12,7 @@ use std::{
 use tempfile::TempDir;
 
 /// How long a test waits for a state before it fails.
-const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The program.
 pub(crate) fn program() -> Command {
@@ -119,7 +119,7 @@ pub(crate) fn terminate(child: &Child) {
 }
 
 /// The lines up to the one that says that it is ready.
-fn said_at_start(child: &mut Child, log: &Path) -> Vec<String> {
+pub(crate) fn said_at_start(child: &mut Child, log: &Path) -> Vec<String> {
     let (tell, told) = mpsc::channel();
     let stdout = BufReader::new(child.stdout.take().unwrap());
     std::thread::spawn(move || stdout.lines().map_while(Result::ok).try_for_each(|line| tell.send(line)));
