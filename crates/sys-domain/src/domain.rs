@@ -3,7 +3,7 @@
 use crate::{
     certificates::Certificates,
     challenges::{Places, Wall},
-    facts::Source,
+    facts::{Fetcher, Source},
     keeper::{Driven, Keeper, RoundError},
     kept::InVault,
     module::{DomainModule, Kept},
@@ -72,7 +72,7 @@ struct Running {
     task: JoinHandle<()>,
     stop: oneshot::Sender<()>,
     bell: Arc<Notify>,
-    fetchers: Vec<Arc<sys_acme::Keeper>>,
+    fetchers: Vec<Fetcher>,
     ca: Option<([u8; 32], String)>,
 }
 
@@ -116,7 +116,7 @@ impl Domain {
         keeper.fetchers.clone_from(&fetchers);
         keeper.round().await?;
         let facts = keeper.facts.subscribe();
-        let looked_at = fetchers.iter().map(Arc::downgrade).collect();
+        let looked_at = fetchers.iter().map(|fetcher| (fetcher.source, Arc::downgrade(&fetcher.keeper))).collect();
         let module = DomainModule::new(Kept { plan, vault, facts, fetchers: looked_at })?;
         let (stop, stopped) = oneshot::channel();
         let task = tokio::spawn(keeper.run(stopped));
@@ -154,7 +154,7 @@ impl Domain {
             tracing::warn!("the domain was not kept up to the end");
         }
         for fetcher in fetchers {
-            if let Some(fetcher) = Arc::into_inner(fetcher) {
+            if let Some(fetcher) = Arc::into_inner(fetcher.keeper) {
                 fetcher.stop().await;
             }
         }
@@ -171,7 +171,7 @@ struct Fetching<'a> {
 }
 
 /// Those who fetch, and the CA of the server's own with its certificate.
-type Fetchers = (Vec<Arc<sys_acme::Keeper>>, Option<([u8; 32], String)>);
+type Fetchers = (Vec<Fetcher>, Option<([u8; 32], String)>);
 
 impl Fetching<'_> {
     async fn start(&self, acme: Option<sys_acme::Settings>, places: Places) -> Result<Fetchers, DomainError> {
@@ -185,7 +185,7 @@ impl Fetching<'_> {
             let told = self.told(Source::Acme);
             let fetcher =
                 sys_acme::Keeper::start(acme, kept(vault::ACME), Arc::new(places), clock.clone(), told).await?;
-            fetchers.push(Arc::new(fetcher));
+            fetchers.push(Fetcher { source: Source::Acme, keeper: Arc::new(fetcher) });
         }
         let mut ca = None;
         if self.plan.local_ca {
@@ -205,7 +205,8 @@ impl Fetching<'_> {
             };
             ca = Some((own.sha256(), own.certificate_pem().to_owned()));
             let told = self.told(Source::LocalCa);
-            fetchers.push(Arc::new(sys_acme::Keeper::start_local(own, wanted, kept, clock, told).await?));
+            let fetcher = sys_acme::Keeper::start_local(own, wanted, kept, clock, told).await?;
+            fetchers.push(Fetcher { source: Source::LocalCa, keeper: Arc::new(fetcher) });
         }
         Ok((fetchers, ca))
     }

@@ -1,7 +1,7 @@
 //! How everything stands: what the keeper leaves behind after each round, for the status and for edits.
 
 use crate::{ech, own::Moment, registrar::Seen};
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 use sys_acme::CertificateStatus;
 use sys_dns::{
     dnssec::Rollover,
@@ -15,8 +15,8 @@ pub(crate) struct Facts {
     pub(crate) moment: Moment,
     /// By domain.
     pub(crate) zones: BTreeMap<Name, ZoneFacts>,
-    /// The certificates that are fetched, as sys-acme has them.
-    pub(crate) ordered: Vec<CertificateStatus>,
+    /// The certificates that are fetched.
+    pub(crate) ordered: Vec<Ordered>,
     /// The certificates that the listener shows.
     pub(crate) shown: Vec<ShownCertificate>,
     /// The ECH keys, with their numbers in the handshake.
@@ -36,6 +36,25 @@ pub(crate) struct ZoneFacts {
     pub(crate) hidden: Vec<(Name, Kind)>,
     pub(crate) faults: Vec<ZoneError>,
     pub(crate) seen: Option<Seen>,
+}
+
+/// Whoever fetches certificates from a source.
+#[derive(Clone)]
+pub(crate) struct Fetcher {
+    pub(crate) source: Source,
+    pub(crate) keeper: Arc<sys_acme::Keeper>,
+}
+
+/// How it stands with the certificates of a source.
+pub(crate) fn ordered(source: Source, keeper: &sys_acme::Keeper) -> impl Iterator<Item = Ordered> + use<> {
+    keeper.status().into_iter().map(move |status| Ordered { source, status })
+}
+
+/// A certificate that is fetched, and from where.
+#[derive(Debug, Clone)]
+pub(crate) struct Ordered {
+    pub(crate) source: Source,
+    pub(crate) status: CertificateStatus,
 }
 
 /// A certificate that the listener shows.

@@ -13,7 +13,7 @@ use crate::{
     certificates::{Certificates, Files},
     challenges::Wall,
     ech,
-    facts::{EchFacts, Facts, Trouble, ZoneFacts},
+    facts::{EchFacts, Facts, Fetcher, Ordered, Trouble, ZoneFacts, ordered},
     registrar::{self, Seen},
     settings::Plan,
     vault::{self, KeptKey},
@@ -25,7 +25,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
-use sys_acme::{AskError, CertificateStatus, RevocationReason};
+use sys_acme::{AskError, RevocationReason};
 use sys_core::{Entropy, clock::Clock, refusal::Refusal, vault::Vault};
 use sys_dns::{answer::Answers, dnssec::SigningKey, zone::Name};
 use sys_edge::{
@@ -97,7 +97,7 @@ pub(crate) struct Keeper {
     pub(crate) entropy: Arc<dyn Entropy>,
     pub(crate) bell: Arc<Notify>,
     /// Those who fetch certificates; none before the first round is over.
-    pub(crate) fetchers: Vec<Arc<sys_acme::Keeper>>,
+    pub(crate) fetchers: Vec<Fetcher>,
     pub(crate) facts: watch::Sender<Arc<Facts>>,
     files: Files,
     done: ech::Done,
@@ -327,7 +327,7 @@ impl Keeper {
         let (vault, clock) = (self.vault.clone(), self.clock.clone());
         self.workers.spawn(async move {
             let mut result = Ok(());
-            for fetcher in fetchers {
+            for Fetcher { keeper: fetcher, .. } in fetchers {
                 result = match &wish {
                     Wish::Revoke(name) => fetcher.revoke(name, RevocationReason::KeyCompromise).await,
                     Wish::Renew(name) => fetcher.renew_now(name).await,
@@ -430,8 +430,8 @@ impl Keeper {
         self.facts.send_replace(Arc::new(facts));
     }
 
-    fn ordered(&self) -> Vec<CertificateStatus> {
-        self.fetchers.iter().flat_map(|fetcher| fetcher.status()).collect()
+    fn ordered(&self) -> Vec<Ordered> {
+        self.fetchers.iter().flat_map(|fetcher| ordered(fetcher.source, &fetcher.keeper)).collect()
     }
 }
 

@@ -1,12 +1,16 @@
 //! The module put together: its contract, and a handler for each method.
 
-use crate::{dns, facts::Facts, settings::Plan, tls};
+use crate::{
+    dns,
+    facts::{Facts, Ordered, Source, ordered},
+    settings::Plan,
+    tls,
+};
 use std::{
     fmt,
     future::Future,
     sync::{Arc, Weak},
 };
-use sys_acme::CertificateStatus;
 use sys_contract::{
     load::{Origin, SourceFile, load},
     model::Contract,
@@ -48,7 +52,7 @@ pub(crate) struct Kept {
     /// As the keeper last left it.
     pub(crate) facts: watch::Receiver<Arc<Facts>>,
     /// Those who fetch certificates, while the keeper has them.
-    pub(crate) fetchers: Vec<Weak<sys_acme::Keeper>>,
+    pub(crate) fetchers: Vec<(Source, Weak<sys_acme::Keeper>)>,
 }
 
 impl Kept {
@@ -61,8 +65,9 @@ impl Kept {
     }
 
     /// How it stands with the certificates that are fetched.
-    pub(crate) fn ordered(&self) -> Vec<CertificateStatus> {
-        self.fetchers.iter().filter_map(Weak::upgrade).flat_map(|fetcher| fetcher.status()).collect()
+    pub(crate) fn ordered(&self) -> Vec<Ordered> {
+        let there = self.fetchers.iter().filter_map(|(source, keeper)| Some((*source, keeper.upgrade()?)));
+        there.flat_map(|(source, keeper)| ordered(source, &keeper)).collect()
     }
 }
 

@@ -8,6 +8,7 @@ use crate::{
     certificates::Certificates,
     challenges::{Places, Wall},
     domain::{Domain, Drives},
+    facts::{self, Fetcher},
     keeper::{Driven, Keeper},
     kept::InVault,
     settings::{Plan, Settings, ZoneSettings},
@@ -350,7 +351,7 @@ async fn whoever_is_busy_with_an_order_is_not_asked_over_and_over() {
     let places = Arc::new(Places { wall: keeper.driven.wall.clone(), zones: Vec::new(), tls, http });
     let clock = Arc::new(sys_acme::SystemClock);
     let fetcher = sys_acme::Keeper::start(acme, kept, places, clock, Arc::new(|_| {})).await.unwrap();
-    keeper.fetchers.push(Arc::new(fetcher));
+    keeper.fetchers.push(Fetcher { source: facts::Source::Acme, keeper: Arc::new(fetcher) });
     let wish = vault::put(vault::WISH, "renew example.org", vec![8, 1].into());
     bed.monitor.vault().change("test", vec![wish]).await.unwrap();
     for _ in 0..2 {

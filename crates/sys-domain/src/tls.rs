@@ -56,7 +56,7 @@ async fn rotate_ech_key(
 /// The certificate that a request names, among those that are fetched.
 fn certificate(kept: &Kept, name: &str) -> Result<String, Refusal> {
     let ordered = kept.ordered();
-    let fetched: Vec<String> = ordered.iter().filter_map(|status| status.names.first().cloned()).collect();
+    let fetched: Vec<String> = ordered.iter().filter_map(|ordered| ordered.status.names.first().cloned()).collect();
     match (name, fetched.as_slice()) {
         ("", [only]) => Ok(only.clone()),
         ("", []) | (_, []) => Err(Refusal::new(Reason::NotConfigured, "no certificate is fetched by this server")
@@ -65,8 +65,8 @@ fn certificate(kept: &Kept, name: &str) -> Result<String, Refusal> {
         (name, _) => {
             // Each of its names says which, as people type it.
             let name = name.trim().trim_end_matches('.').to_ascii_lowercase();
-            let found = ordered.iter().find(|status| status.names.contains(&name));
-            let found = found.and_then(|status| status.names.first().cloned());
+            let found = ordered.iter().find(|ordered| ordered.status.names.contains(&name));
+            let found = found.and_then(|ordered| ordered.status.names.first().cloned());
             let unknown = || Refusal::invalid("name", format!("no such certificate: there are {}", fetched.join(", ")));
             found.ok_or_else(unknown)
         }

@@ -1,6 +1,6 @@
 use super::*;
 use crate::{
-    facts::{EchFacts, Facts, ShownCertificate, Source, ZoneFacts},
+    facts::{EchFacts, Facts, Ordered, ShownCertificate, Source, ZoneFacts},
     registrar::Seen,
     settings::{Plan, Settings, ZoneSettings},
     wire::{DnsStatus, TlsStatus},
@@ -29,8 +29,9 @@ fn names() -> Vec<String> {
     ["*.example.org", "example.org"].map(str::to_owned).to_vec()
 }
 
-fn ordered(state: CertificateState) -> CertificateStatus {
-    CertificateStatus { names: names(), state, valid_until_unix_s: None, last_failure: None }
+fn ordered(state: CertificateState) -> Ordered {
+    let status = CertificateStatus { names: names(), state, valid_until_unix_s: None, last_failure: None };
+    Ordered { source: Source::Acme, status }
 }
 
 fn good() -> Facts {
@@ -93,6 +94,19 @@ fn what_failed_is_told_with_what_to_do() {
     check(&status.findings, &status.state, BROKEN);
     assert_eq!(status.findings[0].remedy, "open port 53");
     assert_eq!(status.certificates.len(), 1, "also one that is not there yet is listed");
+}
+
+#[test]
+fn two_certificates_with_the_same_names_are_told_apart() {
+    let (until_unix_s, renews_at_unix_s) = (NOW + 90 * DAY_S, NOW + 45 * DAY_S);
+    let status = tls_of(|facts| {
+        facts.shown.push(ShownCertificate { names: names(), source: Source::LocalCa, until_unix_s });
+        let mut local = ordered(CertificateState::Good { until_unix_s, renews_at_unix_s });
+        local.source = Source::LocalCa;
+        facts.ordered.push(local);
+    });
+    let renews: Vec<_> = status.certificates.iter().map(|certificate| certificate.renews_at).collect();
+    assert_eq!(renews, [NOW + 30 * DAY_S, NOW + 45 * DAY_S].map(|at| Some(timestamp(at))));
 }
 
 #[test]

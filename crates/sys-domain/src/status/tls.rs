@@ -2,7 +2,7 @@
 
 use super::{ATTENTION, BROKEN, Findings, GREEN, timestamp};
 use crate::{
-    facts::{EchFacts, Facts, ShownCertificate, Source},
+    facts::{EchFacts, Facts, Ordered, ShownCertificate, Source},
     settings::{Plan, host_text},
     wire::{Certificate, EchKey, TlsStatus},
 };
@@ -37,7 +37,7 @@ pub(crate) fn tls(plan: &Plan, facts: &Facts) -> TlsStatus {
 }
 
 fn ordered(facts: &Facts, findings: &mut Findings) {
-    for status in &facts.ordered {
+    for Ordered { status, .. } in &facts.ordered {
         let about = status.names.first().cloned().unwrap_or_default();
         match &status.state {
             CertificateState::Good { .. } => {}
@@ -76,7 +76,7 @@ fn brought(facts: &Facts, findings: &mut Findings) {
 
 /// Names that the server answers at, and that no certificate is good for.
 fn uncovered(plan: &Plan, facts: &Facts, findings: &mut Findings) {
-    let is_ordered = |name: &str| facts.ordered.iter().any(|status| covers(&status.names, name));
+    let is_ordered = |name: &str| facts.ordered.iter().any(|ordered| covers(&ordered.status.names, name));
     let names = plan.domains.iter().flat_map(|domain| &domain.hosts).chain(&plan.public_names).map(host_text);
     for name in names.collect::<BTreeSet<_>>() {
         let is_shown = facts.shown.iter().any(|shown| covers(&shown.names, &name));
@@ -95,13 +95,11 @@ pub(crate) fn covers(names: &[String], name: &str) -> bool {
 
 fn certificates(facts: &Facts) -> Vec<Certificate> {
     let shown = facts.shown.iter().map(|shown| {
-        let ordered = facts.ordered.iter().find(|status| shown.source != Source::Files && status.names == shown.names);
-        certificate(shown, ordered, facts.now_unix_s)
+        let ordered = facts.ordered.iter().find(|ordered| is_of(ordered, shown));
+        certificate(shown, ordered.map(|ordered| &ordered.status), facts.now_unix_s)
     });
-    let is_shown = |status: &CertificateStatus| {
-        facts.shown.iter().any(|shown| shown.source != Source::Files && shown.names == status.names)
-    };
-    let missing = facts.ordered.iter().filter(|status| !is_shown(status)).map(|status| Certificate {
+    let is_shown = |ordered: &Ordered| facts.shown.iter().any(|shown| is_of(ordered, shown));
+    let missing = facts.ordered.iter().filter(|ordered| !is_shown(ordered)).map(|Ordered { status, .. }| Certificate {
         name: status.names.first().cloned().unwrap_or_default(),
         names: status.names.clone(),
         source: ON_ITS_WAY.to_owned(),
@@ -110,6 +108,11 @@ fn certificates(facts: &Facts) -> Vec<Certificate> {
         renews_at: next_try(&status.state).map(timestamp),
     });
     shown.chain(missing).collect()
+}
+
+/// Whether it is this one that is fetched. Two sources may have the same names.
+fn is_of(ordered: &Ordered, shown: &ShownCertificate) -> bool {
+    ordered.source == shown.source && ordered.status.names == shown.names
 }
 
 fn certificate(shown: &ShownCertificate, ordered: Option<&CertificateStatus>, now: i64) -> Certificate {
