@@ -189,11 +189,23 @@ fn delv(server: &Server, ds: &Data, name: &str, kind: &str) -> String {
 struct Unbound {
     child: Child,
     port: u16,
-    _folder: TempDir,
+    folder: TempDir,
 }
 
 impl Unbound {
     fn start(server: &Server, ds: &Data) -> Self {
+        // Somebody may take the port before it does.
+        let mut said = String::new();
+        for _ in 0..3 {
+            match Self::try_start(server, ds) {
+                Ok(unbound) => return unbound,
+                Err(ended) => said.push_str(&ended),
+            }
+        }
+        panic!("unbound does not answer: {said}");
+    }
+
+    fn try_start(server: &Server, ds: &Data) -> Result<Self, String> {
         let folder = TempDir::new().unwrap();
         let port = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
         let path = |name: &str| -> PathBuf { folder.path().join(name) };
@@ -224,20 +236,30 @@ impl Unbound {
         fs::write(path("config"), config).unwrap();
         let config = path("config").display().to_string();
         let program = if PathBuf::from("/usr/sbin/unbound").exists() { "/usr/sbin/unbound" } else { "unbound" };
-        let child =
-            Command::new(program).args(["-d", "-c", &config]).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
-        let unbound = Self { child: child.expect("unbound starts"), port, _folder: folder };
-        let is_up = (0..200).any(|_| {
+        let words = fs::File::create(path("words")).unwrap();
+        let child = Command::new(program).args(["-d", "-c", &config]).stdout(Stdio::null()).stderr(words).spawn();
+        let mut unbound = Self { child: child.expect("unbound starts"), port, folder: folder };
+        let has_ended = (0..200).find_map(|_| {
             thread::sleep(Duration::from_millis(50));
-            unbound.ask("localhost", "A").contains("status: NOERROR")
+            if unbound.child.try_wait().unwrap().is_some() {
+                return Some(true);
+            }
+            unbound.ask_within("localhost", "A", 1).contains("status: NOERROR").then_some(false)
         });
-        assert!(is_up, "unbound does not answer");
-        unbound
+        if has_ended == Some(false) {
+            return Ok(unbound);
+        }
+        let of = |name: &str| fs::read_to_string(unbound.folder.path().join(name)).unwrap_or_default();
+        Err(of("words") + &of("log"))
     }
 
     fn ask(&self, name: &str, kind: &str) -> String {
-        let port = self.port.to_string();
-        run("kdig", &["@127.0.0.1", "-p", &port, "+dnssec", "+time=10", "+retry=0", "-t", kind, "-q", name])
+        self.ask_within(name, kind, 10)
+    }
+
+    fn ask_within(&self, name: &str, kind: &str, seconds: u32) -> String {
+        let (port, time) = (self.port.to_string(), format!("+time={seconds}"));
+        run("kdig", &["@127.0.0.1", "-p", &port, "+dnssec", &time, "+retry=0", "-t", kind, "-q", name])
     }
 }
 
