@@ -238,7 +238,7 @@ impl Unbound {
         let program = if PathBuf::from("/usr/sbin/unbound").exists() { "/usr/sbin/unbound" } else { "unbound" };
         let words = fs::File::create(path("words")).unwrap();
         let child = Command::new(program).args(["-d", "-c", &config]).stdout(Stdio::null()).stderr(words).spawn();
-        let mut unbound = Self { child: child.expect("unbound starts"), port, folder: folder };
+        let mut unbound = Self { child: child.expect("unbound starts"), port, folder };
         let has_ended = (0..200).find_map(|_| {
             thread::sleep(Duration::from_millis(50));
             if unbound.child.try_wait().unwrap().is_some() {
