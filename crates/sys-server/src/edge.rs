@@ -179,7 +179,7 @@ impl Edge {
         Live { hygiene: self.hygiene.clone(), domain: Arc::downgrade(&self.domain) }
     }
 
-    /// Serves what is beside the main listener, until the answer's sender is dropped or says so.
+    /// Serves what is beside the main listener, until `stop` says so or nobody is left to say it.
     pub(crate) fn serve(self, stop: &watch::Receiver<bool>) -> (Around, Beside) {
         let tasks = self.ports.serve(&self.responder, stop);
         (Around { responder: self.responder, hygiene: self.hygiene }, Beside { domain: self.domain, tasks })

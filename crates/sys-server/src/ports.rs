@@ -70,7 +70,7 @@ impl Ports {
         self.dns_tls.as_ref().map(|(listener, _)| listener.local_addr())
     }
 
-    /// Serves on all of them until the answer's sender is dropped or says so.
+    /// Serves on all of them until `stop` says so or nobody is left to say it.
     pub(crate) fn serve(self, responder: &Responder, stop: &watch::Receiver<bool>) -> Vec<JoinHandle<()>> {
         let mut tasks = Vec::new();
         if let Some(plain) = self.plain {

@@ -1,3 +1,5 @@
+//! Requests to a server in this process: what comes back, and what is broken off.
+
 use super::*;
 use rcgen::{CertifiedKey, generate_simple_self_signed};
 use rustls::{ServerConfig, pki_types::PrivatePkcs8KeyDer};

@@ -1,3 +1,5 @@
+//! Certificates over the years, from a directory in memory, on a clock that goes as fast as it is read.
+
 use crate::{
     AskError, CertificateState, Challenge, ChallengeKind, Keeper, RevocationReason, Settings, StartError,
     fake::{DAY, HOUR, START, Trouble, World, pass},

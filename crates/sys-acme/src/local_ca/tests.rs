@@ -1,3 +1,5 @@
+//! What a client that trusts the local CA takes of it, and what not.
+
 use super::*;
 use crate::{
     CertificateState,

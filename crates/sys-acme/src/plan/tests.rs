@@ -1,3 +1,5 @@
+//! When a certificate is ordered, renewed and tried again, whatever happens meanwhile.
+
 use super::*;
 use proptest::prelude::*;
 

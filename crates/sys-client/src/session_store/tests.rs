@@ -1,3 +1,5 @@
+//! A session in a file: who reads it, and what stands there while it is replaced.
+
 use super::*;
 use crate::{Token, own_file::LOCK_PAUSE};
 use std::{os::unix::fs::PermissionsExt, path::Path};

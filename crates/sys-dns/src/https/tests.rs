@@ -1,3 +1,5 @@
+//! Questions as requests, good ones and malformed ones.
+
 use super::*;
 use crate::respond::tests::{question, responder};
 use hickory_proto::op::Message;

@@ -1,3 +1,5 @@
+//! Names as people type them, as they stand on the wire, and in their order.
+
 use super::*;
 use proptest::prelude::*;
 

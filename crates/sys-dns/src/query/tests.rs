@@ -1,3 +1,5 @@
+//! Questions byte by byte: what is read, what is refused with which code, and what is met with silence.
+
 use super::*;
 use hickory_proto::op::Message;
 use proptest::prelude::*;

@@ -1,3 +1,5 @@
+//! Zones from lines, and every fault of one with its remedy; other tests take their zones from here.
+
 use super::*;
 
 /// The name of all zones of these tests.

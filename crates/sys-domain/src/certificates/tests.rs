@@ -1,3 +1,5 @@
+//! Which certificates are shown, of several sources with the same names.
+
 use super::*;
 use rcgen::{CertificateParams, KeyPair};
 use std::fs::{File, FileTimes};

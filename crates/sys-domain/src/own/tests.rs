@@ -1,3 +1,5 @@
+//! The server's own records, beside those that people enter.
+
 use super::*;
 use crate::{
     entered,

@@ -1,3 +1,5 @@
+//! What a status says of how things stand, and what to do.
+
 use super::*;
 use crate::{
     facts::{EchFacts, Facts, Ordered, ShownCertificate, Source, ZoneFacts},

@@ -1,3 +1,5 @@
+//! Data as people type it, read and written.
+
 use super::*;
 use proptest::prelude::*;
 
