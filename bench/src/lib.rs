@@ -140,6 +140,7 @@ pub fn server_config(dir: &Path) -> sys_server::Config {
         listen: ([127, 0, 0, 1], 0).into(),
         edge: sys_server::EdgeConfig::default(),
         metrics_listen: None,
+        traces: None,
         issuer: None,
         unsealer: sys_keys::Unsealer::DangerKeyFile(dir.join("danger-master.key")),
         modules: vec![root.join("modules/mod-notes"), root.join("bench/modules/mod-plain")],

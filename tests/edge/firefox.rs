@@ -45,14 +45,14 @@ impl Firefox {
         Self { home }
     }
 
-    /// What a page shows, all names being asked for there.
-    async fn load(&self, url: &str, resolver: &str) -> String {
-        let (home, url, resolver) = (self.home.path().to_owned(), url.to_owned(), resolver.to_owned());
-        tokio::task::spawn_blocking(move || load(&home, &url, &resolver)).await.unwrap()
+    /// What a page shows. With a resolver all names come from there and from nowhere else; without one each is this machine's.
+    async fn load(&self, url: &str, resolver: Option<&str>) -> String {
+        let (home, url, resolver) = (self.home.path().to_owned(), url.to_owned(), resolver.map(str::to_owned));
+        tokio::task::spawn_blocking(move || load(&home, &url, resolver.as_deref())).await.unwrap()
     }
 }
 
-fn load(home: &Path, url: &str, resolver: &str) -> String {
+fn load(home: &Path, url: &str, resolver: Option<&str>) -> String {
     let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
     let profile = home.join("profile");
     fs::write(profile.join("user.js"), preferences(port, resolver)).unwrap();
@@ -70,17 +70,22 @@ fn load(home: &Path, url: &str, resolver: &str) -> String {
     page
 }
 
-/// Names by this resolver and by nothing else (`trr.mode` 3), at the address of this machine, on ports as RFC 9460 has them; and no
-/// look at the world.
-fn preferences(marionette: u16, resolver: &str) -> String {
+/// Names by this resolver and by nothing else (`trr.mode` 3), at the address of this machine, on ports as RFC 9460 has them, or without
+/// any (5); and no look at the world.
+fn preferences(marionette: u16, resolver: Option<&str>) -> String {
+    let names = match resolver {
+        Some(resolver) => vec![
+            ("network.trr.mode", json!(3)),
+            ("network.trr.uri", json!(resolver)),
+            ("network.trr.custom_uri", json!(resolver)),
+            ("network.trr.bootstrapAddr", json!("127.0.0.1")),
+            ("network.trr.confirmationNS", json!("skip")),
+            ("network.trr.allow-rfc1918", json!(true)),
+        ],
+        None => vec![("network.trr.mode", json!(5)), ("network.dns.forceResolve", json!("127.0.0.1"))],
+    };
     let settings = [
         ("marionette.port", json!(marionette)),
-        ("network.trr.mode", json!(3)),
-        ("network.trr.uri", json!(resolver)),
-        ("network.trr.custom_uri", json!(resolver)),
-        ("network.trr.bootstrapAddr", json!("127.0.0.1")),
-        ("network.trr.confirmationNS", json!("skip")),
-        ("network.trr.allow-rfc1918", json!(true)),
         ("network.dns.echconfig.enabled", json!(true)),
         ("network.dns.native_https_query", json!(false)),
         ("network.dns.port_prefixed_qname_https_rr", json!(true)),
@@ -92,7 +97,7 @@ fn preferences(marionette: u16, resolver: &str) -> String {
         ("browser.shell.checkDefaultBrowser", json!(false)),
         ("browser.startup.page", json!(0)),
     ];
-    settings.iter().map(|(name, value)| format!("user_pref({}, {value});\n", json!(name))).collect()
+    names.iter().chain(&settings).map(|(name, value)| format!("user_pref({}, {value});\n", json!(name))).collect()
 }
 
 /// The protocol: a length, a colon and JSON: `[0, id, command, parameters]`, and `[1, id, error, result]` back.
@@ -141,10 +146,20 @@ impl Marionette {
 #[ignore = "needs firefox-esr and certutil: cargo xtask test runs it"]
 async fn firefox_hides_the_name() {
     let stage = Stage::set().await;
-    let page = Firefox::new(&[&stage.server]).await.load(&stage.url(), &stage.resolver()).await;
+    let page = Firefox::new(&[&stage.server]).await.load(&stage.url(), Some(&stage.resolver())).await;
     assert_eq!(page::says_hidden(&page), Some(true), "{page}");
     assert!(stage.capture.shows(COVER), "the capture is not of this connection");
     assert!(!stage.capture.shows(DOMAIN));
+}
+
+/// It asks nobody for keys then: neither the zone nor, with `native_https_query` off, the system.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs firefox-esr and certutil: cargo xtask test runs it"]
+async fn firefox_without_secure_dns_shows_the_name_and_the_page_says_so() {
+    let stage = Stage::set().await;
+    let page = Firefox::new(&[&stage.server]).await.load(&stage.url(), None).await;
+    assert_eq!(page::says_hidden(&page), Some(false), "{page}");
+    assert!(stage.capture.shows(DOMAIN));
 }
 
 /// As with Chromium: the zone that is asked is that of another server with the same names.
@@ -155,7 +170,7 @@ async fn firefox_with_a_stale_key_takes_the_new_one_and_hides_the_name() {
     let stale = stage::start(stage.port).await;
     assert_ne!(stage.server.keys, stale.keys);
     let firefox = Firefox::new(&[&stage.server, &stale]).await;
-    let page = firefox.load(&stage.url(), &stage::resolver(stale.addr.port())).await;
+    let page = firefox.load(&stage.url(), Some(&stage::resolver(stale.addr.port()))).await;
     assert_eq!(page::says_hidden(&page), Some(true), "{page}");
     assert!(stage.capture.shows(COVER), "the capture is not of this connection");
     assert!(!stage.capture.shows(DOMAIN));

@@ -41,6 +41,8 @@ pub struct Options {
     pub modules: Option<Vec<PathBuf>>,
     /// Other buckets than wide open ones.
     pub rates: Option<Rates>,
+    /// How long a request may have to wait until it is begun with.
+    pub longest_wait: Option<Duration>,
     /// A data directory that is there already.
     pub data_dir: Option<PathBuf>,
     /// Seconds by which its clock is ahead of this machine's.
@@ -200,6 +202,7 @@ pub fn config(options: &Options, data_dir: &Path, shift_s: &Arc<AtomicI64>) -> a
         listen: SocketAddr::from(([127, 0, 0, 1], 0)),
         edge: if options.over_tls { tls::edge() } else { EdgeConfig::default() },
         metrics_listen: None,
+        traces: None,
         // The same whatever the port, so that tokens outlive a restart.
         issuer: Some("http://sys.test".to_owned()),
         unsealer: Unsealer::DangerKeyFile(data_dir.join("danger-master.key")),
@@ -209,7 +212,10 @@ pub fn config(options: &Options, data_dir: &Path, shift_s: &Arc<AtomicI64>) -> a
         allow_org_create: options.allow_org_create,
         audit_retention: options.audit_retention,
         cache_bytes: 64 << 20,
-        limits: Limits::default(),
+        limits: Limits {
+            longest_wait: options.longest_wait.unwrap_or(Limits::default().longest_wait),
+            ..Limits::default()
+        },
         rates: options.rates.unwrap_or_else(wide_open),
         clock: Clock::Shifted(shift_s.clone()),
         countries: Arc::new(Countries::parse(options.countries)?),

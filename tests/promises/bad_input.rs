@@ -118,6 +118,7 @@ async fn a_second_server_on_the_same_data_is_told_so() {
             data_dir: server.data_dir().to_owned(),
             edge: sys_server::EdgeConfig::default(),
             metrics_listen: None,
+            traces: None,
             listen: ([127, 0, 0, 1], 0).into(),
             issuer: None,
             unsealer: sys_keys::Unsealer::DangerKeyFile(server.data_dir().join("danger-master.key")),

@@ -29,6 +29,7 @@ async fn logs(data_dir: &Path, orgs: &[&str]) -> Vec<Vec<Leaf>> {
         listen: ([127, 0, 0, 1], 0).into(),
         edge: sys_server::EdgeConfig::default(),
         metrics_listen: None,
+        traces: None,
         issuer: None,
         unsealer: sys_keys::Unsealer::DangerKeyFile(data_dir.join("danger-master.key")),
         modules: Vec::new(),

@@ -3,7 +3,9 @@
 use bytes::Bytes;
 use data_encoding::BASE64_NOPAD;
 use http::{Method, Request, header};
-use http_body_util::Full;
+use http_body_util::{BodyExt, Full};
+use hyper::client::conn::http2;
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use prost::Message;
 use serde_json::{Value, json};
 use std::{
@@ -24,6 +26,7 @@ const INVITE: &str = "sys.account.v1.MembershipService/Invite";
 const HEALTH: &str = "grpc.health.v1.Health/Check";
 const LOGIN: &str = "sys.account.v1.AuthService/Login";
 const RESET: &str = "sys.account.v1.AuthService/ResetPassword";
+const DNS_MESSAGE: &str = "application/dns-message";
 /// Longer than anything here takes that does not hang.
 const NEVER: Duration = Duration::from_secs(30);
 
@@ -250,6 +253,48 @@ async fn an_upload_that_is_refused_sees_its_answer_however_it_says_its_length() 
         }
         assert!(String::from_utf8_lossy(&text).starts_with("HTTP/1.1 429"), "{length}");
     }
+    server.stop().await;
+}
+
+/// A question for the addresses of example.org (RFC 8484 section 4.1.1 shows the like).
+const QUESTION: &str = "/dns-query?dns=AAABAAABAAAAAAAAB2V4YW1wbGUDb3JnAAABAAE";
+
+#[tokio::test]
+async fn dns_over_https_is_turned_away_like_every_call_when_there_is_too_much_to_do() {
+    let options = Options { longest_wait: Some(Duration::from_micros(1)), ..Options::default() };
+    let server = TestServer::start_with(options).await;
+    let connected = async || {
+        let stream = TcpStream::connect(server.addr).await.expect("connect");
+        let (sender, connection) = http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.expect("HTTP/2");
+        tokio::spawn(connection);
+        sender
+    };
+    let ask = async |mut sender: http2::SendRequest<Full<Bytes>>| {
+        let request = Request::get(format!("http://localhost{QUESTION}")).body(Full::default()).expect("a request");
+        let answer = timeout(NEVER, sender.send_request(request)).await.expect("in time").expect("an answer");
+        let (head, body) = answer.into_parts();
+        (head, body.collect().await.expect("a body").to_bytes())
+    };
+    let (head, _) = ask(connected().await).await;
+    assert_eq!((head.status.as_u16(), head.headers[header::CONTENT_TYPE].as_bytes()), (200, DNS_MESSAGE.as_bytes()));
+    // All of these are on their way before this thread reads the first: they find few turns free, and would have to wait. On a connection
+    // of their own, of which it is not known yet that it asks for nothing but what is answered at once.
+    let sender = connected().await;
+    let asked: Vec<_> = (0..100).map(|_| tokio::spawn(ask(sender.clone()))).collect();
+    let mut turned_away = 0;
+    for answer in asked {
+        let (head, body) = answer.await.expect("no panic");
+        if head.status == 200 {
+            assert_eq!(head.headers[header::CONTENT_TYPE], DNS_MESSAGE);
+            continue;
+        }
+        turned_away += 1;
+        assert_eq!((head.status.as_u16(), &head.headers[header::RETRY_AFTER]), (503, &"1".parse().unwrap()));
+        assert!(String::from_utf8_lossy(&body).contains("unavailable"), "{body:?}");
+    }
+    assert!((1..100).contains(&turned_away), "{turned_away}");
+    // It passes.
+    assert_eq!(ask(sender).await.0.status, 200);
     server.stop().await;
 }
 

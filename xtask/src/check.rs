@@ -3,9 +3,10 @@
 //! A phase that fails does not stop the next ones, so that one run shows all that is wrong. The last line counts what ran:
 //! each test, and each phase that failed otherwise.
 
-use crate::{buf, layers, root, say, step, tools};
+use crate::{buf, layers, package, root, say, step, tools};
 use anyhow::{Result, bail};
 use std::{
+    fmt,
     path::Path,
     process::{Command, ExitCode},
     time::{Duration, Instant},
@@ -23,16 +24,41 @@ wrote, against a real server). Prints how long each phase took, and last a line 
 pub(crate) const LINT_HELP: &str = "\
 cargo xtask lint [--quick] [--allow-breaking]
 
-Checks all that needs no running: format, layers, clippy, dependencies (cargo-deny), protos (buf lint, buf breaking).
+Checks all that needs no running: format, layers, clippy, dependencies (cargo-deny), protos (buf lint, buf breaking),
+and what a package is made of (systemd-analyze).
 
   --quick            only what cargo alone can do: format, layers, clippy
   --allow-breaking   the protos may differ incompatibly from the last release (or commit, before the first release)";
 
 /// What a phase counted.
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
 struct Count {
     passed: usize,
     failed: usize,
+    /// Programs that could not be had here, and whose tests did not run for that.
+    without: Vec<&'static str>,
+}
+
+impl Count {
+    fn failure() -> Self {
+        Self { failed: 1, ..Self::default() }
+    }
+
+    fn add(&mut self, other: Self) {
+        self.passed += other.passed;
+        self.failed += other.failed;
+        self.without.extend(other.without);
+    }
+}
+
+impl fmt::Display for Count {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} passed, {} failed", self.passed, self.failed)?;
+        if !self.without.is_empty() {
+            write!(f, "; not run: the tests with {}, which is missing here", self.without.join(" and "))?;
+        }
+        Ok(())
+    }
 }
 
 /// One thing that must pass.
@@ -42,7 +68,7 @@ struct Phase {
     run: fn() -> Result<Count>,
 }
 
-const LINT: [Phase; 6] = [
+const LINT: [Phase; 7] = [
     Phase { name: "format", why: "one style, so that a change shows what it changes", run: format },
     Phase { name: "layers", why: "arrows between crates point down only", run: layers },
     Phase { name: "clippy", why: "no warning, in tests neither", run: clippy },
@@ -56,6 +82,11 @@ const LINT: [Phase; 6] = [
         name: BREAKING,
         why: "clients and stored records outlive a release",
         run: || buf::breaking().map(|()| Count::default()),
+    },
+    Phase {
+        name: "packaging",
+        why: "units that systemd takes, with the whole sandbox, and scripts that a shell understands",
+        run: || package::check().map(|()| Count::default()),
     },
 ];
 const TESTS: [Phase; 4] = [
@@ -72,14 +103,14 @@ const TESTS: [Phase; 4] = [
 const EDGE_TESTS: [&str; 4] = ["edge", "pebble", "proxy", "validators"];
 const BREAKING: &str = "breaking";
 /// The phases that need more than cargo.
-const NOT_QUICK: [&str; 6] = ["dependencies", "protos", BREAKING, "keychain", "edge", "peers"];
+const NOT_QUICK: [&str; 7] = ["dependencies", "protos", BREAKING, "packaging", "keychain", "edge", "peers"];
 
 /// `cargo xtask test`.
 pub(crate) fn test(arguments: &[String]) -> Result<ExitCode> {
     let (count, phases) = run(LINT.iter().chain(&TESTS), arguments)?;
     summary(&phases);
     // The line that closes a run, for people and for CI alike.
-    let _ = say(&format!("{} passed, {} failed", count.passed, count.failed));
+    let _ = say(&count.to_string());
     Ok(if count.failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
@@ -115,11 +146,11 @@ fn run<'a>(phases: impl Iterator<Item = &'a Phase>, arguments: &[String]) -> Res
         let (result, took) = step::timed(phase.name, phase.why, phase.run);
         let counted = result.unwrap_or_else(|error| {
             step::note(&format!("FAILED: {error:#}"));
-            Count { passed: 0, failed: 1 }
+            Count::failure()
         });
         step::note(&format!("{}: {}", phase.name, step::human(took)));
-        count = Count { passed: count.passed + counted.passed, failed: count.failed + counted.failed };
         outcomes.push(Outcome { name: phase.name, passed: counted.failed == 0, took });
+        count.add(counted);
     }
     outcomes.push(Outcome { name: "all", passed: count.failed == 0, took: start.elapsed() });
     Ok((count, outcomes))
@@ -172,14 +203,20 @@ fn keychain() -> Result<Count> {
 fn edge() -> Result<Count> {
     tools::edge()?;
     let mut count = Count::default();
+    let mut skipped = Vec::new();
+    for (browser, tests) in [(tools::CHROMIUM, "chromium::"), (tools::FIREFOX, "firefox::")] {
+        if !tools::browser(&browser)? {
+            count.without.push(browser.program);
+            skipped.extend(["--skip", tests]);
+        }
+    }
     let files = EDGE_TESTS.iter().flat_map(|test| ["--test", test]);
     for command in [
-        cargo().args(["test", "--workspace"]).args(files).args(["--", "--ignored"]),
-        cargo().args(["test", "--workspace", "--lib", "--", "--ignored", "serve::", "pebble"]),
+        cargo().args(["test", "--workspace"]).args(files).args(["--", "--ignored"]).args(skipped),
+        cargo().args(["test", "--workspace", "--lib", "--", "--ignored", "serve::", "pebble", "unbound"]),
         cargo().args(["test", "--workspace", "--test", "operations", "kdig", "--", "--ignored"]),
     ] {
-        let Count { passed, failed } = counted(command)?;
-        count = Count { passed: count.passed + passed, failed: count.failed + failed };
+        count.add(counted(command)?);
     }
     Ok(count)
 }
@@ -198,8 +235,8 @@ fn peers() -> Result<Count> {
 fn counted(command: &mut Command) -> Result<Count> {
     let mut count = Count::default();
     let ok = step::watch(command, |line| {
-        if let Some(Count { passed, failed }) = read_count(line) {
-            count = Count { passed: count.passed + passed, failed: count.failed + failed };
+        if let Some(counted) = read_count(line) {
+            count.add(counted);
         }
     })?;
     if !ok && count.failed == 0 {
@@ -217,7 +254,7 @@ fn read_count(line: &str) -> Option<Count> {
     let (_, counts) = line.strip_prefix("test result: ").and_then(|rest| rest.split_once(". ")).unwrap_or(("", line));
     let mut parts = counts.split([';', ',']);
     let mut next = |word: &str| parts.next()?.trim().strip_suffix(word)?.trim().parse().ok();
-    Some(Count { passed: next("passed")?, failed: next("failed")? })
+    Some(Count { passed: next("passed")?, failed: next("failed")?, ..Count::default() })
 }
 
 fn cargo() -> Command {
@@ -241,10 +278,22 @@ fn need_component(subcommand: &str, component: &str) -> Result<()> {
 mod tests {
     use super::*;
 
+    fn of((passed, failed): (usize, usize)) -> Count {
+        Count { passed, failed, ..Count::default() }
+    }
+
+    #[test]
+    fn what_did_not_run_is_said_where_people_look() {
+        let mut count = of((2, 0));
+        assert_eq!(count.to_string(), "2 passed, 0 failed");
+        count.add(Count { without: vec!["chromium"], ..of((3, 1)) });
+        assert_eq!(count.to_string(), "5 passed, 1 failed; not run: the tests with chromium, which is missing here");
+    }
+
     #[test]
     fn closing_lines_are_counted() {
         let check = |line: &str, expect: Option<(usize, usize)>| {
-            assert_eq!(read_count(line), expect.map(|(passed, failed)| Count { passed, failed }), "{line}");
+            assert_eq!(read_count(line), expect.map(of), "{line}");
         };
         check(
             "test result: ok. 12 passed; 0 failed; 1 ignored; 0 measured; 0 filtered out; finished in 0.31s",
@@ -261,10 +310,10 @@ mod tests {
     #[test]
     fn a_run_that_fails_without_a_failed_test_is_a_failure() {
         let run = |script: &str| counted(Command::new("sh").args(["-c", script]));
-        assert_eq!(run("echo '3 passed, 0 failed'").unwrap(), Count { passed: 3, failed: 0 });
-        assert_eq!(run("echo '3 passed, 0 failed'; exit 1").unwrap(), Count { passed: 3, failed: 1 });
-        assert_eq!(run("echo '3 passed, 2 failed'; exit 1").unwrap(), Count { passed: 3, failed: 2 });
-        assert_eq!(run("exit 1").unwrap(), Count { passed: 0, failed: 1 });
+        assert_eq!(run("echo '3 passed, 0 failed'").unwrap(), of((3, 0)));
+        assert_eq!(run("echo '3 passed, 0 failed'; exit 1").unwrap(), of((3, 1)));
+        assert_eq!(run("echo '3 passed, 2 failed'; exit 1").unwrap(), of((3, 2)));
+        assert_eq!(run("exit 1").unwrap(), of((0, 1)));
         assert!(run("true").is_err(), "a run without tests proves nothing");
     }
 }

@@ -6,9 +6,8 @@
 
 mod edge;
 
-use crate::{root, step, tools};
+use crate::{root, step, target_dir, tools};
 use anyhow::{Context, Result, bail};
-use serde_json::Value;
 use std::{
     ffi::OsString,
     fs::{self, DirBuilder, File, TryLockError},
@@ -164,15 +163,6 @@ fn reset(data_dir: &Path) -> Result<()> {
     fs::remove_dir_all(data_dir).with_context(|| format!("deleting {}", data_dir.display()))?;
     step::note(&format!("deleted {}", data_dir.display()));
     Ok(())
-}
-
-/// Where cargo puts what it builds.
-fn target_dir() -> Result<PathBuf> {
-    let mut metadata = Command::new("cargo");
-    metadata.args(["metadata", "--format-version", "1", "--no-deps"]).current_dir(root());
-    let metadata: Value = serde_json::from_str(&step::output(&mut metadata)?)?;
-    let target = metadata.get("target_directory").and_then(Value::as_str).context("cargo names no target directory")?;
-    Ok(target.into())
 }
 
 fn server(options: &Options, bootstrap: &Path) -> Result<Command> {

@@ -18,23 +18,27 @@ that the crates without I/O stay so. Build and development dependencies count, t
 type Uses = BTreeMap<String, BTreeSet<(String, bool)>>;
 
 /// What each crate of the workspace may use of the others. A crate that is not here may not exist.
-const MAY_USE: [(&str, &[&str]); 17] = [
+const MAY_USE: [(&str, &[&str]); 19] = [
     ("sys-contract", &[]),
+    // What a source is, for listeners and for limits alike.
+    ("sys-net", &[]),
     ("sys-policy", &["sys-contract"]),
     ("sys-keys", &["sys-contract"]),
     // The part of the audit log that a server and those who doubt it must agree on.
     ("sys-audit", &["sys-contract"]),
     ("sys-store", &["sys-contract", "sys-policy", "sys-keys"]),
-    ("sys-core", &["sys-contract", "sys-policy", "sys-keys", "sys-audit", "sys-store"]),
+    ("sys-core", &["sys-contract", "sys-policy", "sys-keys", "sys-audit", "sys-store", "sys-net"]),
     // The built-in module stands on the module API of sys-core like any other module.
     ("sys-account", &["sys-contract", "sys-core"]),
     // A listener knows nothing of records.
-    ("sys-edge", &[]),
-    ("sys-dns", &[]),
+    ("sys-edge", &["sys-net"]),
+    ("sys-dns", &["sys-net"]),
     // Where keys are kept and how a challenge is shown is said by who asks for certificates.
     ("sys-acme", &[]),
     // The other built-in module: what the listeners show is kept and decided here.
     ("sys-domain", &["sys-contract", "sys-core", "sys-edge", "sys-dns", "sys-acme"]),
+    // What the gate has recorded, on its way out.
+    ("sys-otlp", &["sys-contract", "sys-audit", "sys-core"]),
     ("sys-client", &["sys-contract", "sys-audit"]),
     // `sys-server` touches a data directory, `sys` talks to a server.
     (
@@ -49,6 +53,7 @@ const MAY_USE: [(&str, &[&str]); 17] = [
             "sys-edge",
             "sys-dns",
             "sys-domain",
+            "sys-otlp",
         ],
     ),
     ("sys-cli", &["sys-contract", "sys-policy", "sys-audit", "sys-client"]),

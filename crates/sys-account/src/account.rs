@@ -4,7 +4,7 @@ use crate::{
     auth::new_account,
     email::is_in_domain,
     mail,
-    module::{AccountModule, Registry},
+    module::AccountModule,
     request,
     wire::{
         Account, CreateAccountRequest, DeleteAccountRequest, DisableAccountRequest, EnableAccountRequest, Org,
@@ -13,9 +13,9 @@ use crate::{
 };
 use std::sync::Arc;
 use sys_contract::id::{AccountId, OrgId};
-use sys_core::{call::Call, identity::Email, password::Password, records::Query, refusal::Refusal};
+use sys_core::{call::Call, identity::Email, module::Registry, password::Password, records::Query, refusal::Refusal};
 
-pub(crate) fn register(registry: &mut Registry<'_>) {
+pub(crate) fn register(registry: &mut Registry<'_, AccountModule>) {
     registry.unary("sys.account.v1.AccountService/CreateAccount", create);
     registry.unary("sys.account.v1.AccountService/SearchAccounts", search);
     registry.unary("sys.account.v1.AccountService/DeleteAccount", delete);

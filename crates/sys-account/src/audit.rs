@@ -2,7 +2,7 @@
 //! by sys-core; here requests become its words, and its answers messages.
 
 use crate::{
-    module::{AccountModule, Registry},
+    module::AccountModule,
     request,
     wire::{
         AuditConnection, AuditConsistency, AuditDeviceKey, AuditEntry, AuditHead, AuditInclusion, AuditLeaf,
@@ -17,13 +17,14 @@ use sys_contract::id::RecordId;
 use sys_core::{
     audit::{Connection, DeviceKey, Entry, Hash, Leaf, Log, MAX_LEAVES, Outcome, Query, SignedHead},
     call::Call,
+    module::Registry,
     refusal::Refusal,
 };
 
 /// What ids of records begin with of which the kind is not known.
 const RECORD_PREFIX: &str = "record";
 
-pub(crate) fn register(registry: &mut Registry<'_>) {
+pub(crate) fn register(registry: &mut Registry<'_, AccountModule>) {
     registry.unary("sys.account.v1.AuditService/ListAudit", list);
     registry.unary("sys.account.v1.AuditService/GetAuditHead", head);
     registry.unary("sys.account.v1.AuditService/GetAuditInclusion", inclusion);

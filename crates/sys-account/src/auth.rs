@@ -3,7 +3,7 @@
 use crate::{
     account::{delete_made_way, require_domain},
     mail,
-    module::{AccountModule, Registry},
+    module::AccountModule,
     request,
     wire::{
         Account, ChangeEmailRequest, ChangePasswordRequest, ConfirmEmailRequest, ForgotPasswordRequest, LoginRequest,
@@ -16,6 +16,7 @@ use sys_contract::id::OrgId;
 use sys_core::{
     call::Call,
     identity::{Email, Registered, SignedIn},
+    module::Registry,
     password::Password,
     refusal::Refusal,
 };
@@ -23,7 +24,7 @@ use sys_core::{
 /// What a superadmin is called who gave no name.
 const SUPERADMIN_NAME: &str = "Superadmin";
 
-pub(crate) fn register(registry: &mut Registry<'_>) {
+pub(crate) fn register(registry: &mut Registry<'_, AccountModule>) {
     registry.unary("sys.account.v1.AuthService/Register", register_account);
     registry.unary("sys.account.v1.AuthService/VerifyEmail", verify_email);
     registry.unary("sys.account.v1.AuthService/Login", log_in);

@@ -3,7 +3,7 @@
 
 use crate::{
     mail,
-    module::{AccountModule, Registry},
+    module::AccountModule,
     org::open_org,
     request,
     wire::{
@@ -19,11 +19,12 @@ use sys_contract::id::{AccountId, OrgId, ProjectId};
 use sys_core::{
     call::Call,
     identity::{self, InvitationKey, OpenInvitation, role_number},
+    module::Registry,
     records::Records,
     refusal::Refusal,
 };
 
-pub(crate) fn register(registry: &mut Registry<'_>) {
+pub(crate) fn register(registry: &mut Registry<'_, AccountModule>) {
     registry.unary("sys.account.v1.MembershipService/Invite", invite);
     registry.unary("sys.account.v1.MembershipService/AcceptInvitation", accept);
     registry.unary("sys.account.v1.MembershipService/DeclineInvitation", decline);

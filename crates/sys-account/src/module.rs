@@ -1,7 +1,7 @@
 //! The module put together: its contract, its settings, and a handler for each method that the contract does not serve.
 
 use crate::{account, audit, auth, membership, org, project, session};
-use std::{fmt, future::Future, sync::Arc};
+use std::{fmt, sync::Arc};
 use sys_contract::{
     load::{Origin, SourceFile, load},
     model::Contract,
@@ -9,10 +9,8 @@ use sys_contract::{
 };
 use sys_core::{
     audit::AuditLogs,
-    call::Call,
     identity::Identity,
-    module::{Handlers, Module},
-    refusal::Refusal,
+    module::{Handlers, Module, Registry},
 };
 
 /// The module's name.
@@ -70,7 +68,7 @@ impl Module for AccountModule {
     }
 
     fn register(self: Arc<Self>, handlers: &mut Handlers) {
-        let mut registry = Registry { module: self, handlers };
+        let mut registry = Registry::new(self, handlers);
         auth::register(&mut registry);
         account::register(&mut registry);
         audit::register(&mut registry);
@@ -78,24 +76,6 @@ impl Module for AccountModule {
         org::register(&mut registry);
         project::register(&mut registry);
         session::register(&mut registry);
-    }
-}
-
-/// Hands the module to each of its handlers.
-pub(crate) struct Registry<'a> {
-    module: Arc<AccountModule>,
-    handlers: &'a mut Handlers,
-}
-
-impl Registry<'_> {
-    pub(crate) fn unary<Req, Res, Fut>(&mut self, path: &'static str, handler: fn(Arc<AccountModule>, Call, Req) -> Fut)
-    where
-        Req: prost::Message + Default + 'static,
-        Res: prost::Message + 'static,
-        Fut: Future<Output = Result<Res, Refusal>> + Send + 'static,
-    {
-        let module = self.module.clone();
-        self.handlers.unary(path, move |call, request| handler(module.clone(), call, request));
     }
 }
 

@@ -3,7 +3,7 @@
 use crate::{
     email::canonical_mail_domain,
     mail,
-    module::{AccountModule, Registry},
+    module::AccountModule,
     request,
     wire::{
         CreateOrgRequest, DeleteOrgRequest, ListOtherOrgsRequest, ListOtherOrgsResponse, Org, Project,
@@ -18,6 +18,7 @@ use sys_contract::{
 use sys_core::{
     call::Call,
     identity::Scope,
+    module::Registry,
     records::Query,
     refusal::{Reason, Refusal},
 };
@@ -25,7 +26,7 @@ use sys_core::{
 /// Pages of projects that go with an org in one call.
 const MAX_PROJECT_PAGES: usize = 40;
 
-pub(crate) fn register(registry: &mut Registry<'_>) {
+pub(crate) fn register(registry: &mut Registry<'_, AccountModule>) {
     registry.unary("sys.account.v1.OrgService/CreateOrg", create);
     registry.unary("sys.account.v1.OrgService/ListOtherOrgs", list_other);
     registry.unary("sys.account.v1.OrgService/SetAccountDomains", set_account_domains);

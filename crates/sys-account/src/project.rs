@@ -1,16 +1,16 @@
 //! ProjectService, as far as it has logic: projects made, deleted and joined.
 
 use crate::{
-    module::{AccountModule, Registry},
+    module::AccountModule,
     org::open_org,
     request,
     wire::{Binding, CreateProjectRequest, DeleteProjectRequest, JoinProjectRequest, Project},
 };
 use std::sync::Arc;
 use sys_contract::id::{OrgId, OrgTag, ProjectId};
-use sys_core::{call::Call, refusal::Refusal};
+use sys_core::{call::Call, module::Registry, refusal::Refusal};
 
-pub(crate) fn register(registry: &mut Registry<'_>) {
+pub(crate) fn register(registry: &mut Registry<'_, AccountModule>) {
     registry.unary("sys.account.v1.ProjectService/CreateProject", create);
     registry.unary("sys.account.v1.ProjectService/DeleteProject", delete);
     registry.unary("sys.account.v1.ProjectService/JoinProject", join);

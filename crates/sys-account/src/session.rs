@@ -1,14 +1,14 @@
 //! SessionService: where the caller is logged in.
 
 use crate::{
-    module::{AccountModule, Registry},
+    module::AccountModule,
     request,
     wire::{ListSessionsRequest, ListSessionsResponse, RevokeAllSessionsRequest, RevokeSessionRequest, Session},
 };
 use std::sync::Arc;
-use sys_core::{call::Call, refusal::Refusal};
+use sys_core::{call::Call, module::Registry, refusal::Refusal};
 
-pub(crate) fn register(registry: &mut Registry<'_>) {
+pub(crate) fn register(registry: &mut Registry<'_, AccountModule>) {
     registry.unary("sys.account.v1.SessionService/ListSessions", list);
     registry.unary("sys.account.v1.SessionService/RevokeSession", revoke);
     registry.unary("sys.account.v1.SessionService/RevokeAllSessions", revoke_all);

@@ -1,6 +1,11 @@
 //! A certificate as it is handed out, and whether one that came is what was ordered.
 
-use crate::{failure::Failure, name::Name, name::Wanted, plan::Held};
+use crate::{
+    failure::{self, Failure},
+    name::Name,
+    name::Wanted,
+    plan::Held,
+};
 use rcgen::{CertificateParams, DistinguishedName, KeyPair, PublicKeyData};
 use rustls::pki_types::{CertificateDer, pem::PemObject};
 use std::{collections::BTreeSet, fmt, net::IpAddr};
@@ -121,6 +126,16 @@ pub(crate) fn leaf(chain_pem: &str) -> Result<CertificateDer<'static>, Failure> 
         return Err(unfit("its chain cannot be read"));
     }
     chain.into_iter().next().ok_or_else(|| unfit("it is empty"))
+}
+
+/// The names that a chain says it is for, and its end.
+pub(crate) fn told(chain_pem: &str) -> Result<(Vec<String>, i64), Failure> {
+    let leaf = leaf(chain_pem)?;
+    let unfit = |_| Failure::Unfit { what: "its first part is no certificate" };
+    let (_, parsed) = x509_parser::parse_x509_certificate(&leaf).map_err(unfit)?;
+    let (names, addresses) = names(&parsed)?;
+    let names = names.into_iter().chain(addresses.iter().map(ToString::to_string));
+    Ok((names.map(|name| failure::bounded(&name)).collect(), parsed.validity().not_after.timestamp()))
 }
 
 fn names(parsed: &X509Certificate<'_>) -> Result<(BTreeSet<String>, BTreeSet<IpAddr>), Failure> {

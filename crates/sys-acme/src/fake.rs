@@ -21,7 +21,7 @@ use std::{
     collections::{BTreeMap, HashSet},
     sync::{
         Arc, Mutex, MutexGuard,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicI64, Ordering},
     },
     time::Duration,
 };
@@ -34,17 +34,22 @@ pub(crate) const DAY: i64 = 24 * HOUR;
 const BASE: &str = "https://acme.example.org";
 
 /// tokio's time as the time of day.
-pub(crate) struct FakeClock(Instant);
+pub(crate) struct FakeClock(Instant, AtomicI64);
 
 impl FakeClock {
     pub(crate) fn new() -> Arc<Self> {
-        Arc::new(Self(Instant::now()))
+        Arc::new(Self(Instant::now(), AtomicI64::new(0)))
+    }
+
+    /// Somebody sets it, for everybody.
+    pub(crate) fn set_back(&self, seconds: i64) {
+        self.1.fetch_add(seconds, Ordering::SeqCst);
     }
 }
 
 impl AcmeClock for FakeClock {
     fn now_unix_s(&self) -> i64 {
-        START + i64::try_from(self.0.elapsed().as_secs()).unwrap()
+        START + i64::try_from(self.0.elapsed().as_secs()).unwrap() - self.1.load(Ordering::SeqCst)
     }
 
     fn sleep(&self, time: Duration) -> Boxed<'_, ()> {
@@ -59,11 +64,18 @@ pub(crate) struct FakeKept {
     pub(crate) is_broken: AtomicBool,
     /// Puts of this kind fail.
     pub(crate) refuses: Mutex<Option<&'static str>>,
+    /// Whether the next put or removal happens.
+    pub(crate) passes: Mutex<Option<Arc<dyn Fn() -> bool + Send + Sync>>>,
 }
 
 impl FakeKept {
     pub(crate) fn names(&self, prefix: &str) -> Vec<String> {
         self.values.lock().unwrap().keys().filter(|name| name.starts_with(prefix)).cloned().collect()
+    }
+
+    fn changes(&self) -> Result<(), KeptError> {
+        let passes = self.passes.lock().unwrap().clone();
+        if passes.is_some_and(|passes| !passes()) { Err(KeptError("cut off".to_owned())) } else { self.checked() }
     }
 
     fn checked(&self) -> Result<(), KeptError> {
@@ -72,6 +84,10 @@ impl FakeKept {
 }
 
 impl Kept for FakeKept {
+    fn names(&self) -> Boxed<'_, Result<Vec<String>, KeptError>> {
+        Box::pin(async move { self.checked().map(|()| Self::names(self, "")) })
+    }
+
     fn get<'a>(&'a self, name: &'a str) -> Boxed<'a, Result<Option<Zeroizing<Vec<u8>>>, KeptError>> {
         Box::pin(async move {
             self.checked()?;
@@ -81,7 +97,7 @@ impl Kept for FakeKept {
 
     fn put<'a>(&'a self, name: &'a str, bytes: Zeroizing<Vec<u8>>) -> Boxed<'a, Result<(), KeptError>> {
         Box::pin(async move {
-            self.checked()?;
+            self.changes()?;
             if self.refuses.lock().unwrap().is_some_and(|prefix| name.starts_with(prefix)) {
                 return Err(KeptError("the disk is full".to_owned()));
             }
@@ -92,7 +108,7 @@ impl Kept for FakeKept {
 
     fn remove<'a>(&'a self, name: &'a str) -> Boxed<'a, Result<(), KeptError>> {
         Box::pin(async move {
-            self.checked()?;
+            self.changes()?;
             self.values.lock().unwrap().remove(name);
             Ok(())
         })
@@ -166,10 +182,14 @@ pub(crate) struct Behaviour {
     /// Authorizations of an order beside those of its names.
     pub(crate) more_authorizations: usize,
     pub(crate) other_names: bool,
+    /// How long it takes for each answer.
+    pub(crate) drips_s: u64,
     /// By how much its clock is ahead.
     pub(crate) ahead_s: i64,
     pub(crate) troubles: Option<Troubles>,
     pub(crate) hits: Vec<Hit>,
+    /// Certificates that were revoked.
+    pub(crate) revoked: Vec<Value>,
     orders: Vec<Order>,
     nonces: HashSet<String>,
     made: u64,
@@ -193,9 +213,11 @@ impl FakeDirectory {
             other_key: false,
             more_authorizations: 0,
             other_names: false,
+            drips_s: 0,
             ahead_s: 0,
             troubles: None,
             hits: Vec::new(),
+            revoked: Vec::new(),
             orders: Vec::new(),
             nonces: HashSet::new(),
             made: 0,
@@ -300,6 +322,19 @@ impl FakeDirectory {
                 let date = |unix: i64| rfc3339(unix);
                 let body = json!({"suggestedWindow": {"start": date(START + start), "end": date(START + end)}});
                 return Ok(now.respond(at, 200, Some("21600"), None, body.to_string()));
+            }
+            "revoke" if now.revoked.contains(&payload["certificate"]) => {
+                return Ok(now.respond(
+                    at,
+                    400,
+                    None,
+                    None,
+                    json!({"type": "urn:ietf:params:acme:error:alreadyRevoked"}).to_string(),
+                ));
+            }
+            "revoke" => {
+                now.revoked.push(payload["certificate"].clone());
+                (200, None, Value::Null)
             }
             _ => (200, None, Value::Null),
         };
@@ -419,7 +454,8 @@ impl Exchange for FakeDirectory {
     fn exchange(&self, request: Request<Bytes>) -> Boxed<'_, Result<Response<Bytes>, HttpError>> {
         Box::pin(async move {
             // The way there takes its time, so that others get their turn.
-            tokio::time::sleep(Duration::from_millis(20)).await;
+            let drips = Duration::from_secs(self.now().drips_s);
+            tokio::time::sleep(Duration::from_millis(20) + drips).await;
             self.answer(&request)
         })
     }

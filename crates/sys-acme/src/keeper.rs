@@ -3,7 +3,7 @@
 //! What a task does is decided in [`plan`](crate::plan); here it is carried out, written down, and told. What must never happen here: a
 //! certificate announced before it was kept, or a try that was not written down before it began.
 
-mod records;
+pub(crate) mod records;
 mod task;
 
 use crate::{
@@ -16,9 +16,9 @@ use crate::{
     name::{Name, Wanted},
     settings::{self, Settings, SettingsError},
     source::{Acme, Source},
-    status::{CertificateState, CertificateStatus},
+    status::{CertificateState, CertificateStatus, TooEarly},
+    unwanted::{forget_unwanted, stand_ins},
 };
-use instant_acme::RevocationReason;
 use std::{
     fmt,
     sync::{Arc, Mutex, PoisonError},
@@ -103,8 +103,19 @@ impl Keeper {
             entries.push(Entry { wanted, status: task.status(), asks });
             tasks.push(task);
         }
+        let wanted: Vec<Wanted> = entries.iter().map(|entry| entry.wanted.clone()).collect();
+        for certificate in stand_ins(&*around.kept, &wanted, around.clock.now_unix_s()).await? {
+            (around.on_certificate)(&certificate);
+        }
         // Nothing is ordered before all that is there was told.
-        let tasks = tasks.into_iter().map(Task::run).collect();
+        let mut tasks: JoinSet<()> = tasks.into_iter().map(Task::run).collect();
+        let (kept, clock, mut stopped) = (around.kept, around.clock, stopped);
+        tasks.spawn(async move {
+            tokio::select! {
+                () = forget_unwanted(kept, &wanted, clock) => {}
+                _ = stopped.wait_for(|stop| *stop) => {}
+            }
+        });
         Ok(Self { entries, tasks, stop })
     }
 
@@ -113,15 +124,16 @@ impl Keeper {
         self.entries.iter().map(Entry::status).collect()
     }
 
-    /// Orders the certificate with this name anew, now: also if a failure is waited out, but not against what the directory allows.
-    /// Comes back when that is written down; [`Keeper::status`] tells how it went.
+    /// Orders the certificate with this name anew, now: also if a failure is waited out. Against what the directory allows nothing is
+    /// ordered ([`AskError::TooEarly`]). Comes back when it is written down; [`Keeper::status`] tells how it went.
     pub async fn renew_now(&self, name: &str) -> Result<(), AskError> {
         self.ask(name, Ask::Renew).await
     }
 
-    /// Revokes the certificate with this name, and has another ordered in its place, with another key. The old one is shown until then.
-    pub async fn revoke(&self, name: &str, reason: RevocationReason) -> Result<(), AskError> {
-        self.ask(name, |reply| Ask::Revoke(reason, reply)).await
+    /// Has the certificate with this name declared void, since somebody may have its key, and another ordered in its place, with another
+    /// key. The old one is shown until then. Comes back when that is written down: both are gone on with whatever happens.
+    pub async fn revoke(&self, name: &str) -> Result<(), AskError> {
+        self.ask(name, Ask::Revoke).await
     }
 
     /// Stops. A try that is under way is broken off, and what it shows is taken away.
@@ -188,12 +200,9 @@ pub enum AskError {
     /// There is none yet.
     #[error("there is no certificate yet: the status tells why")]
     None,
-    /// It has just come.
-    #[error("the certificate is less than an hour old: renew it after that, or revoke it")]
-    TooNew {
-        /// When it can be renewed, in seconds since 1970.
-        until_unix_s: i64,
-    },
+    /// Nothing would be ordered now.
+    #[error("nothing was ordered: {}", .0.why)]
+    TooEarly(TooEarly),
     /// An order is under way.
     #[error("an order is under way: try again when the status shows how it ended")]
     Busy,

@@ -19,6 +19,9 @@ pub trait Kept: Send + Sync + 'static {
     /// What was put under this name last.
     fn get<'a>(&'a self, name: &'a str) -> Boxed<'a, Result<Option<Zeroizing<Vec<u8>>>, KeptError>>;
 
+    /// The names under which something is kept.
+    fn names(&self) -> Boxed<'_, Result<Vec<String>, KeptError>>;
+
     /// Keeps it in place of what was there. When this comes back, it outlives a power cut.
     fn put<'a>(&'a self, name: &'a str, bytes: Zeroizing<Vec<u8>>) -> Boxed<'a, Result<(), KeptError>>;
 

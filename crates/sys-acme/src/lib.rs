@@ -22,6 +22,7 @@ mod plan;
 mod settings;
 mod source;
 mod status;
+mod unwanted;
 
 #[cfg(test)]
 mod fake;
@@ -29,10 +30,10 @@ mod fake;
 pub use certificate::Certificate;
 pub use challenge::{Challenge, ChallengeKind, Challenges, NotShown};
 pub use clock::{AcmeClock, SystemClock};
-pub use instant_acme::RevocationReason;
 pub use keeper::{AskError, Keeper, OnCertificate, StartError};
 pub use kept::{Boxed, Kept, KeptError};
 pub use local_ca::{LocalCa, LocalCaError};
 pub use name::Wanted;
 pub use settings::{ExternalAccount, LETS_ENCRYPT, Settings, SettingsError};
-pub use status::{CertificateState, CertificateStatus, FailureReport};
+pub use status::{CertificateState, CertificateStatus, FailureReport, Revoking, TooEarly, TooEarlyWhy};
+pub use unwanted::forget_unwanted;

@@ -25,6 +25,8 @@ const MAX_SETTLING_S: i64 = 300;
 const MAX_LOOKS: usize = 100;
 const FIRST_PAUSE_S: u64 = 1;
 const MAX_PAUSE_S: u64 = 15;
+/// For all proofs together: each request has its bound, but there may be some for each of a hundred names.
+const MAX_PROVING: Duration = Duration::from_secs(1_800);
 /// For who shows a challenge: a zone may have to be signed and served first.
 const PRESENT_TIMEOUT: Duration = Duration::from_secs(60);
 
@@ -56,6 +58,7 @@ impl Try<'_> {
         let proven = tokio::select! {
             proven = self.prove(&mut order, &opened.notes, &mut shown) => proven,
             _ = stop.wait_for(|stop| *stop) => Err(Failure::Interrupted),
+            () = self.clock.sleep(MAX_PROVING) => Err(Failure::Stuck { status: "unproven" }),
         };
         for challenge in &shown {
             self.challenges.withdraw(challenge).await;

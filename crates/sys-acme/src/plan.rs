@@ -4,6 +4,7 @@
 //! Two promises: while tries can succeed, the first is made before the last tenth of the lifetime; and no directory is ever hammered, whatever
 //! it answers and whoever asks for a renewal by hand.
 
+use crate::status::{FailureReport, TooEarly, TooEarlyWhy};
 use serde::{Deserialize, Serialize};
 
 const MINUTE: i64 = 60;
@@ -33,6 +34,8 @@ const WINDOW_ASK_AFTER_FAILURE: i64 = 6 * HOUR;
 /// What to do now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Step {
+    /// Have a certificate declared void.
+    Revoke,
     /// Order a certificate.
     Order,
     /// Ask the directory for a renewal window.
@@ -84,8 +87,21 @@ pub(crate) struct Window {
     pub(crate) end: i64,
 }
 
+/// A certificate that somebody wants declared void: until the directory has said that it is, or it is over by itself.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Revocation {
+    /// The certificate: DER, in base64.
+    pub(crate) leaf: String,
+    pub(crate) not_after: i64,
+    /// Why the directory has not done it yet.
+    pub(crate) failure: Option<FailureReport>,
+    failures: u32,
+    next_try: i64,
+}
+
 /// All that a decision is made from.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub(crate) struct State {
     /// The certificate that there is; kept elsewhere.
     #[serde(skip)]
@@ -98,12 +114,17 @@ pub(crate) struct State {
     pub(crate) proofs: usize,
     /// Its certificate is no good: revoked, or not what is wanted any more.
     pub(crate) replace: bool,
+    /// The certificate in use is declared void, or somebody wants it to be.
+    pub(crate) is_void: bool,
+    pub(crate) revocation: Option<Revocation>,
     /// Somebody asked for a renewal by hand: until there is one.
     wished: bool,
     /// The same, and no try was made since: one comes without waiting.
     asked: bool,
     /// A try that has begun and not ended.
     pub(crate) begun: Option<i64>,
+    /// The certificate that was there then, by what tells it from others.
+    pub(crate) begun_over: Option<String>,
     window: Option<Window>,
     window_due: i64,
     failures: u32,
@@ -117,6 +138,10 @@ pub(crate) struct State {
 
 /// What is to be done. `random` is the same for all decisions about one certificate: a moment that was drawn stays.
 pub(crate) fn next_step(state: &State, now: i64, random: u64) -> Step {
+    let revoke_at = state.revocation.as_ref().map_or(i64::MAX, |revocation| revocation.due(now));
+    if now >= revoke_at {
+        return Step::Revoke;
+    }
     let order_at = due(state, now, random).max(state.allowed(now, random));
     if now >= order_at {
         return Step::Order;
@@ -126,8 +151,8 @@ pub(crate) fn next_step(state: &State, now: i64, random: u64) -> Step {
     let window_due = if state.window_due > now.saturating_add(MAX_WINDOW_ASK) { now } else { state.window_due };
     match asks_windows {
         true if now >= window_due => Step::AskWindow,
-        true => Step::Wait { until: order_at.min(window_due), order_at },
-        false => Step::Wait { until: order_at, order_at },
+        true => Step::Wait { until: order_at.min(window_due).min(revoke_at), order_at },
+        false => Step::Wait { until: order_at.min(revoke_at), order_at },
     }
 }
 
@@ -230,7 +255,9 @@ impl State {
 
     /// A certificate came.
     pub(crate) fn succeeded(&mut self, held: Held) {
-        *self = Self { held: Some(held), ..Self::new(self.has_windows, self.proofs) };
+        // What it takes the place of may still have to be declared void.
+        let revocation = self.revocation.take();
+        *self = Self { held: Some(held), revocation, ..Self::new(self.has_windows, self.proofs) };
     }
 
     /// The directory said when it would have the certificate renewed, and when to ask again.
@@ -246,10 +273,42 @@ impl State {
         self.window_due = now.saturating_add(WINDOW_ASK_AFTER_FAILURE);
     }
 
-    /// Until when a certificate is too new to be renewed by hand: directories count the same names in a week.
-    pub(crate) fn too_new_until(&self, now: i64) -> Option<i64> {
-        let until = self.held.filter(|held| held.taken_at <= now && !self.replace)?.taken_at.saturating_add(HOUR);
-        (until > now).then_some(until)
+    /// Somebody wants the certificate in use declared void, and another in its place.
+    pub(crate) fn revoke(&mut self, leaf: String, not_after: i64) {
+        (self.replace, self.is_void) = (true, true);
+        self.revocation = Some(Revocation { leaf, not_after, ..Revocation::default() });
+    }
+
+    /// Why nothing would be ordered now if somebody asked, and until when: directories count the same names in a week, and what they
+    /// allow is not exceeded.
+    pub(crate) fn too_early(&self, now: i64) -> Option<TooEarly> {
+        let came = self.held.filter(|held| held.taken_at <= now && !self.replace).map(|held| held.taken_at);
+        let told = self.last_failure.filter(|at| *at <= now).and(self.not_before);
+        let reasons = [
+            (TooEarlyWhy::New, came.map(|at| at.saturating_add(HOUR))),
+            (TooEarlyWhy::Told, told),
+            (TooEarlyWhy::Proofs, Some(self.proofs_allowed(now))),
+        ];
+        let reasons = reasons.into_iter().filter_map(|(why, until)| Some(TooEarly { why, until_unix_s: until? }));
+        reasons.filter(|early| early.until_unix_s > now).max_by_key(|early| early.until_unix_s)
+    }
+}
+
+impl Revocation {
+    /// The directory did not do it this time.
+    pub(crate) fn failed(&mut self, pace: Pace, retry_after_s: Option<u64>, failure: FailureReport) {
+        let (first, longest) = pace.waits();
+        let wait = first.saturating_mul(1 << self.failures.min(16)).min(longest);
+        let asked = retry_after_s.map_or(0, |seconds| i64::try_from(seconds).unwrap_or(i64::MAX));
+        self.next_try = failure.at_unix_s.saturating_add(wait.max(asked));
+        self.failures = self.failures.saturating_add(1);
+        self.failure = Some(failure);
+    }
+
+    /// When it is tried next.
+    pub(crate) fn due(&self, now: i64) -> i64 {
+        // What failed in the future failed on a clock that was wrong.
+        if self.failure.as_ref().is_some_and(|failure| failure.at_unix_s > now) { now } else { self.next_try }
     }
 }
 

@@ -13,7 +13,9 @@ use crate::{
     plan::Window,
     settings::{Settings, SettingsError},
 };
+use data_encoding::BASE64;
 use instant_acme::{CertificateIdentifier, Error, RevocationReason, RevocationRequest};
+use rustls::pki_types::CertificateDer;
 use std::sync::Arc;
 use tokio::sync::watch;
 
@@ -83,6 +85,20 @@ impl Acme {
         }
         issued
     }
+
+    async fn revoke(&self, leaf: &CertificateDer<'_>, notes: &Notes) -> Result<(), Failure> {
+        let opened = self.accounts.open(notes).await?;
+        let reason = Some(RevocationReason::KeyCompromise);
+        match opened.account.revoke(&RevocationRequest { certificate: leaf, reason }).await {
+            // What was asked for is so.
+            Err(Error::Api(problem)) if failure::kind(&problem) == "alreadyRevoked" => Ok(()),
+            Err(Error::Api(problem)) if failure::kind(&problem) == "accountDoesNotExist" => {
+                self.accounts.forget().await?;
+                Err(Failure::AccountGone)
+            }
+            revoked => revoked.map_err(Failure::from_acme),
+        }
+    }
 }
 
 impl Source {
@@ -132,18 +148,26 @@ impl Source {
         }
     }
 
-    /// Tells the world that a certificate is no good any more.
-    pub(crate) async fn revoke(&self, chain_pem: &str, reason: RevocationReason) -> Result<(), Failure> {
-        let Self::Acme(acme) = self else {
-            return Err(Failure::LocalCa { reason: "nobody asks a local CA what it revoked".to_owned() });
-        };
-        let leaf = certificate::leaf(chain_pem)?;
-        let opened = acme.accounts.open(&Notes::default()).await?;
-        match opened.account.revoke(&RevocationRequest { certificate: &leaf, reason: Some(reason) }).await {
-            // What was asked for is so.
-            Err(Error::Api(problem)) if failure::kind(&problem) == "alreadyRevoked" => Ok(()),
-            revoked => revoked.map_err(Failure::from_acme),
+    /// Whether anybody would hear of it.
+    pub(crate) fn can_revoke(&self) -> Result<&Acme, Failure> {
+        match self {
+            Self::Acme(acme) => Ok(acme),
+            Self::Local(_) => Err(Failure::LocalCa { reason: "nobody asks a local CA what it revoked".to_owned() }),
         }
+    }
+
+    /// Tells the world that somebody may have the key of a certificate: DER, in base64.
+    pub(crate) async fn revoke(&self, leaf: &str) -> Result<(), Failed> {
+        let notes = Notes::default();
+        let revoked = async {
+            let acme = self.can_revoke()?;
+            let leaf = BASE64.decode(leaf.as_bytes()).map_err(|_| Failure::Unfit { what: "it cannot be read" })?;
+            acme.revoke(&leaf.into(), &notes).await
+        };
+        revoked.await.map_err(|failure| {
+            let retry_after_s = failure::retry_after_s(&failure, &notes);
+            Failed { failure, retry_after_s }
+        })
     }
 }
 

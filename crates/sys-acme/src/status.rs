@@ -11,6 +11,44 @@ pub struct CertificateStatus {
     pub valid_until_unix_s: Option<i64>,
     /// What went wrong since it was last renewed.
     pub last_failure: Option<FailureReport>,
+    /// Why nothing would be ordered if somebody asked for a renewal before then.
+    pub too_early: Option<TooEarly>,
+    /// Somebody had the one in use declared void: it is shown until another comes.
+    pub is_void: bool,
+    /// A certificate that the CA has yet to declare void: the one in use, or the one before it.
+    pub revoking: Option<Revoking>,
+}
+
+/// A certificate that the CA has not declared void yet. Times are in seconds since 1970.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Revoking {
+    /// When the CA is asked again.
+    pub next_try_unix_s: i64,
+    /// What failed, if it was asked.
+    pub failure: Option<FailureReport>,
+}
+
+/// Why nothing is ordered by hand, and until when.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TooEarly {
+    /// Why.
+    pub why: TooEarlyWhy,
+    /// Until then, in seconds since 1970.
+    pub until_unix_s: i64,
+}
+
+/// Why nothing is ordered by hand.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum TooEarlyWhy {
+    /// It has just come.
+    #[error("the certificate is less than an hour old")]
+    New,
+    /// The directory said when it may be asked again.
+    #[error("the directory asked to wait")]
+    Told,
+    /// No more proofs may fail in this hour.
+    #[error("the authority could not verify the names too often in this hour")]
+    Proofs,
 }
 
 /// How it stands with a certificate. Times are in seconds since 1970.

@@ -8,7 +8,7 @@ mod export;
 use crate::{
     failure::Failure,
     output::{self, Format},
-    plain, progress,
+    plain, progress, trace,
 };
 use clap::ArgMatches;
 use prost_types::Timestamp;
@@ -132,7 +132,7 @@ pub(crate) async fn verify(
     format: Format,
 ) -> Result<(), Failure> {
     let log = log_of(matches);
-    let client = Client::connect(server, sessions.clone()).await?;
+    let client = Client::connect(server, sessions.clone()).await?.within(trace::of_environment());
     let seen = KeptHeads::new(sessions).check(&client, &log, false).await.map_err(AuditFailure::from)?;
     let kept = seen.kept();
     let progress = progress::Records::begin();
@@ -155,7 +155,7 @@ pub(crate) async fn tail(
     let log = log_of(matches);
     let lines = matches.get_one::<u64>("lines").copied().unwrap_or_default();
     let interval = Duration::from_secs(matches.get_one::<u64>("interval").copied().unwrap_or_default());
-    let client = Client::connect(server, sessions.clone()).await?;
+    let client = Client::connect(server, sessions.clone()).await?.within(trace::of_environment());
     let seen = KeptHeads::new(sessions).check(&client, &log, false).await.map_err(AuditFailure::from)?;
     let own_session = client.session().await?.map(|session| session.session_id).unwrap_or_default();
     let mut next = seen.head().head.size.saturating_sub(lines);

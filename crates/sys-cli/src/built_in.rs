@@ -23,7 +23,10 @@ const GLOBAL_HEADING: &str = "Options of all commands";
 const ABOUT: &str = "Talks to a sys server";
 const LONG_ABOUT: &str = "\
 Talks to a sys server. Besides the commands that are always there, its commands are those that the server lets you \
-call: `sys NOUN VERB`, such as `sys org list`. They appear once a server is known: log in, or name one with --server.";
+call: `sys NOUN VERB`, such as `sys org list`. They appear once a server is known: log in, or name one with --server.
+
+Whoever traces what he does sets TRACEPARENT, as for other programs (W3C Trace Context), and TRACESTATE: calls then say that they \
+belong to his trace.";
 
 /// The program without any server's commands.
 pub(crate) fn command() -> Command {

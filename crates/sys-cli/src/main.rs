@@ -24,6 +24,7 @@ mod streams;
 mod table;
 #[cfg(test)]
 mod tests;
+mod trace;
 mod value;
 
 use std::{ffi::OsString, process::ExitCode};

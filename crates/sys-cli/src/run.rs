@@ -13,7 +13,7 @@ use crate::{
     output::{self, Format},
     progress,
     secret::{Secrets, Terminal},
-    server_commands, session_commands, streams,
+    server_commands, session_commands, streams, trace,
 };
 use clap::{ArgMatches, Command};
 use prost_reflect::{DynamicMessage, Value};
@@ -278,7 +278,7 @@ impl Asked {
 
     async fn ask_with(glance: &Glance, sessions: SessionStore) -> Result<Self, Failure> {
         let server = server(glance.server.clone(), &sessions)?;
-        let client = Client::connect(&server, sessions).await?;
+        let client = Client::connect(&server, sessions).await?.within(trace::of_environment());
         let tree = Tree::of(&client.descriptors().await?);
         let logged_in = client.session().await?.is_some();
         Ok(Self { client, tree, logged_in })

@@ -4,7 +4,7 @@ use crate::{
     built_in,
     failure::Failure,
     output::{self, Format},
-    plain,
+    plain, trace,
 };
 use clap::ArgMatches;
 use serde_json::{Value as Json, json};
@@ -15,7 +15,9 @@ pub(crate) async fn trust(matches: &ArgMatches, server: &Endpoint, sessions: Ses
     if server.server_name().is_none() {
         return Err(nothing_to_trust(server));
     }
-    let client = Client::connect_to_trust(server, sessions.clone(), &told(matches, server)?).await?;
+    let client = Client::connect_to_trust(server, sessions.clone(), &told(matches, server)?)
+        .await?
+        .within(trace::of_environment());
     if let Some(protection) = client.protection() {
         let known = KnownServers::new(sessions).of(server)?;
         output::note(&format!("{server} is the right one, by the word of {}", protection.vouched_by));
@@ -58,7 +60,7 @@ pub(crate) async fn remove(server: &Endpoint, sessions: SessionStore) -> Result<
 
 /// Shows how the connection to a server is protected.
 pub(crate) async fn status(server: &Endpoint, sessions: SessionStore, format: Format) -> Result<(), Failure> {
-    let client = Client::connect(server, sessions.clone()).await?;
+    let client = Client::connect(server, sessions.clone()).await?.within(trace::of_environment());
     let Some(protection) = client.protection() else {
         let people = format!("server       {server}\nencryption   none: the connection does not leave this computer");
         let programs = json!({ "server": server.as_str(), "tls": null });

@@ -6,7 +6,7 @@ use crate::{
     output::{self, Format},
     plain,
     secret::{self, SecretError, Secrets},
-    server_commands,
+    server_commands, trace,
 };
 use clap::ArgMatches;
 use serde_json::{Value as Json, json};
@@ -32,7 +32,7 @@ pub(crate) async fn login(
         password: password.as_str().to_owned(),
         device_name: text(matches, "device-name").unwrap_or_else(built_in::machine_name),
     };
-    let client = Client::connect_to_log_in(server, sessions.clone(), &told).await?;
+    let client = Client::connect_to_log_in(server, sessions.clone(), &told).await?.within(trace::of_environment());
     let place = Kept::choose(matches, &sessions).await?;
     client.log_in(&request, &place.place).await?;
     check_heads(&client, &sessions, matches.get_flag("trust-audit-anew")).await?;
@@ -58,7 +58,7 @@ pub(crate) async fn setup(
         display_name: text(matches, "display-name").unwrap_or_default(),
         device_name: text(matches, "device-name").unwrap_or_else(built_in::machine_name),
     };
-    let client = Client::connect_to_log_in(server, sessions.clone(), &told).await?;
+    let client = Client::connect_to_log_in(server, sessions.clone(), &told).await?.within(trace::of_environment());
     let place = Kept::choose(matches, &sessions).await?;
     client.set_up(&request, &place.place).await?;
     check_heads(&client, &sessions, false).await?;
@@ -105,7 +105,7 @@ async fn check_heads(client: &Client, sessions: &SessionStore, anew: bool) -> Re
 
 /// Ends the session.
 pub(crate) async fn logout(server: &Endpoint, sessions: SessionStore) -> Result<(), Failure> {
-    let client = Client::connect(server, sessions.clone()).await?;
+    let client = Client::connect(server, sessions.clone()).await?.within(trace::of_environment());
     if client.session().await?.is_none() {
         // A login that was cut off may have left its tokens; the lock takes them away.
         drop(sessions.lock().await?);
@@ -119,7 +119,7 @@ pub(crate) async fn logout(server: &Endpoint, sessions: SessionStore) -> Result<
 
 /// Shows who is logged in.
 pub(crate) async fn whoami(server: &Endpoint, sessions: SessionStore, format: Format) -> Result<(), Failure> {
-    let client = Client::connect(server, sessions.clone()).await?;
+    let client = Client::connect(server, sessions.clone()).await?.within(trace::of_environment());
     let who = client.who_am_i().await?;
     let at =
         At { server, place: sessions.place()?, device: client.session().await?.and_then(|session| session.device) };

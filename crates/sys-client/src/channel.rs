@@ -12,6 +12,7 @@ use http::{Response, uri::PathAndQuery};
 use http_body::Body as _;
 use prost_reflect::{DynamicMessage, MethodDescriptor, prost::Message};
 use std::{sync::Arc, time::Duration};
+use sys_contract::trace_context::{TRACEPARENT, TRACESTATE, TraceContext};
 use tokio::time::timeout;
 use tonic::{
     Request, Status, Streaming,
@@ -39,6 +40,8 @@ pub struct Channel {
     transport: transport::Channel,
     /// What connections over TLS have in common; nothing on loopback in the clear.
     tls: Option<Arc<Shared>>,
+    /// The span that calls belong to, where somebody traces them.
+    trace: Option<TraceContext>,
 }
 
 impl Channel {
@@ -54,7 +57,7 @@ impl Channel {
             Some(tls) => CallError::of_tls(endpoint, tls.clone()),
             None => CallError::Unreachable { endpoint: endpoint.clone(), source: error.into() },
         })?;
-        Ok(Self { endpoint: endpoint.clone(), transport, tls })
+        Ok(Self { endpoint: endpoint.clone(), transport, tls, trace: None })
     }
 
     async fn transport(endpoint: &Endpoint, tls: Option<&Arc<Shared>>) -> Result<transport::Channel, transport::Error> {
@@ -72,6 +75,11 @@ impl Channel {
     /// How the newest connection is protected; nothing on loopback in the clear.
     pub fn protection(&self) -> Option<Protection> {
         self.tls.as_ref()?.protection()
+    }
+
+    /// The same, where calls say that they belong to this span.
+    pub(crate) fn within(self, trace: Option<TraceContext>) -> Self {
+        Self { trace, ..self }
     }
 
     /// Sends a request that is no call.
@@ -110,7 +118,7 @@ impl Channel {
 
     /// Calls `package.Service/Method` with an encoded request.
     pub async fn call_bytes(&self, path: &str, request: Bytes, token: Option<&Token>) -> Result<Bytes, CallError> {
-        let (request, path_on_wire) = addressed(path, request, token)?;
+        let (request, path_on_wire) = self.addressed(path, request, token)?;
         let transport = self.transport.clone().map_response(status_where_it_ends);
         let mut grpc = Grpc::new(transport).max_decoding_message_size(MAX_ANSWER_BYTES);
         let call = async {
@@ -131,7 +139,7 @@ impl Channel {
         requests: impl Stream<Item = Bytes> + Send + 'static,
         token: Option<&Token>,
     ) -> Result<Streaming<Bytes>, CallError> {
-        let (request, path_on_wire) = addressed(path, requests, token)?;
+        let (request, path_on_wire) = self.addressed(path, requests, token)?;
         let transport = self.transport.clone().map_response(status_where_it_ends);
         let mut grpc = Grpc::new(transport).max_decoding_message_size(MAX_ANSWER_BYTES);
         let opened = async {
@@ -141,17 +149,28 @@ impl Channel {
         let opened = opened.await.map_err(|status| CallError::from_status(status, &self.endpoint))?;
         Ok(opened.into_inner())
     }
-}
 
-/// A request to `package.Service/Method` in somebody's name.
-fn addressed<T>(path: &str, message: T, token: Option<&Token>) -> Result<(Request<T>, PathAndQuery), CallError> {
-    let malformed = |source| CallError::Malformed { path: path.to_owned(), source };
-    let path_on_wire: PathAndQuery = format!("/{path}").parse().map_err(|error| malformed(Box::from(error)))?;
-    let mut request = Request::new(message);
-    if let Some(token) = token {
-        request.metadata_mut().insert("authorization", bearer(token).map_err(malformed)?);
+    /// A request to `package.Service/Method` in somebody's name.
+    fn addressed<T>(
+        &self,
+        path: &str,
+        message: T,
+        token: Option<&Token>,
+    ) -> Result<(Request<T>, PathAndQuery), CallError> {
+        let malformed = |source| CallError::Malformed { path: path.to_owned(), source };
+        let path_on_wire: PathAndQuery = format!("/{path}").parse().map_err(|error| malformed(Box::from(error)))?;
+        let mut request = Request::new(message);
+        if let Some(token) = token {
+            request.metadata_mut().insert("authorization", bearer(token).map_err(malformed)?);
+        }
+        let state = self.trace.as_ref().map(|trace| trace.state.clone()).filter(|state| !state.is_empty());
+        for (name, value) in [(TRACEPARENT, self.trace.as_ref().map(ToString::to_string)), (TRACESTATE, state)] {
+            if let Some(value) = value.and_then(|value| AsciiMetadataValue::try_from(value).ok()) {
+                request.metadata_mut().insert(name, value);
+            }
+        }
+        Ok((request, path_on_wire))
     }
-    Ok((request, path_on_wire))
 }
 
 /// Leaves the status to the trailers where there are any. A status in the head is the whole answer only if nothing follows

@@ -14,6 +14,7 @@ use bytes::Bytes;
 use prost::Message;
 use prost_reflect::{DescriptorPool, DynamicMessage, MethodDescriptor};
 use std::time::{SystemTime, UNIX_EPOCH};
+use sys_contract::trace_context::TraceContext;
 use tonic::Code;
 
 /// The reason of a refusal that a password mends.
@@ -77,6 +78,11 @@ impl Client {
             ech::learn(&channel, &servers, now_unix_s()).await?;
         }
         Ok(Self { channel, sessions, device })
+    }
+
+    /// The same, where calls say that they belong to this span, if to any.
+    pub fn within(self, trace: Option<TraceContext>) -> Self {
+        Self { channel: self.channel.within(trace), ..self }
     }
 
     /// How the connection is protected; nothing on loopback in the clear.

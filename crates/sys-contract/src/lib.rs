@@ -16,6 +16,7 @@ pub mod problem;
 pub mod rpc;
 mod select;
 pub mod sizes;
+pub mod trace_context;
 pub mod unknown;
 pub mod weakened;
 

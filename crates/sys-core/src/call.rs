@@ -14,6 +14,7 @@ use crate::{
     refusal::{Reason, Refusal},
     throttle::{Attempt, Throttle},
     token::CertificateHash,
+    trace::{Recorder, StepUnderWay},
 };
 use std::{
     fmt,
@@ -49,6 +50,7 @@ struct State {
     /// Set when the attempt ends, however it does: no clone does anything from then on.
     over: AtomicBool,
     subject: std::sync::Mutex<Subject>,
+    trace: Recorder,
 }
 
 /// What a call turned out to be about, as far as it is known: the part of its audit leaf that the request alone does not say.
@@ -118,13 +120,19 @@ impl fmt::Debug for Call {
 }
 
 impl Call {
-    pub(crate) fn new(identified: &Identified, method: Arc<LoadedMethod>, now: Now, gate: &Gate) -> Self {
+    pub(crate) fn new(
+        identified: &Identified,
+        method: Arc<LoadedMethod>,
+        now: Now,
+        gate: &Gate,
+        trace: Recorder,
+    ) -> Self {
         let (caller, way) = (identified.caller.clone(), identified.way);
         let (store, entropy, throttle) = (gate.store.clone(), gate.entropy.clone(), gate.throttle.clone());
         let transaction =
             Mutex::new(Transaction { stage: Stage::Unopened, effects: Vec::new(), changed_identities: Vec::new() });
         let (over, subject) = (AtomicBool::new(false), std::sync::Mutex::default());
-        Self(Arc::new(State { caller, way, method, now, store, entropy, throttle, transaction, over, subject }))
+        Self(Arc::new(State { caller, way, method, now, store, entropy, throttle, transaction, over, subject, trace }))
     }
 
     /// Who calls.
@@ -275,6 +283,11 @@ impl Call {
         if !transaction.changed_identities.contains(&account) {
             transaction.changed_identities.push(account);
         }
+    }
+
+    /// A step of the call begins, which lasts until it is dropped.
+    pub(crate) fn step(&self, name: &'static str) -> StepUnderWay {
+        self.0.trace.step(name)
     }
 
     /// Notes what the call is about.

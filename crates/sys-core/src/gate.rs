@@ -46,6 +46,7 @@ use crate::{
     refusal::{Code, Reason, Refusal},
     throttle::{CallerKey, Throttle},
     token::AccessTokens,
+    trace::{Recorder, Tracer},
     wire,
 };
 use bytes::Bytes;
@@ -96,6 +97,7 @@ pub struct Gate {
     pub(crate) throttle: Arc<Throttle>,
     pub(crate) refusals: Refusals,
     pub(crate) totals: Totals,
+    pub(crate) tracer: Tracer,
     pub(crate) clock: Clock,
     pub(crate) entropy: Arc<dyn Entropy>,
     pub(crate) outbox_bell: Arc<tokio::sync::Notify>,
@@ -127,6 +129,11 @@ trait Work: Sync {
 
     /// Told of the call before it ends, whatever it came to.
     fn ended(&self, _call: &Call) {}
+
+    /// Where its steps are noted. Those of streams are not: they go on for as long as the stream does.
+    fn trace(&self) -> Recorder {
+        Recorder::default()
+    }
 }
 
 /// A call of one request and one answer.
@@ -135,10 +142,15 @@ struct Unary<'a> {
     whose: CallerKey,
     request: &'a DynamicMessage,
     format: CodecFormat,
+    trace: &'a Recorder,
 }
 
 impl Work for Unary<'_> {
     type Done = Bytes;
+
+    fn trace(&self) -> Recorder {
+        self.trace.clone()
+    }
 
     async fn run(&self, call: &Call) -> Result<Bytes, Refusal> {
         let method = call.method();
@@ -194,6 +206,7 @@ impl Gate {
         access: Arc<AccessTokens>,
         throttle: Arc<Throttle>,
         refusals: Refusals,
+        tracer: Tracer,
         clock: Clock,
         entropy: Arc<dyn Entropy>,
     ) -> Self {
@@ -209,6 +222,7 @@ impl Gate {
             throttle,
             refusals,
             totals,
+            tracer,
             clock,
             entropy,
             outbox_bell,
@@ -229,7 +243,7 @@ impl Gate {
         let deadline = deadline.map_or(longest, |deadline| deadline.min(longest));
         // A handler that panics loses its transaction with its call, and what it left elsewhere is a cache at most. In a
         // box, as is what few calls come to: a future of kilobytes would be copied by each of those around it.
-        let attempts = Box::pin(self.attempts(&method, identified, body, format));
+        let attempts = Box::pin(self.attempts(&method, identified, body, format, &came_to.trace));
         let attempts = AssertUnwindSafe(attempts).catch_unwind();
         let answered = match tokio::time::timeout_at(deadline.into(), attempts).await {
             Ok(Ok(answer)) => answer,
@@ -277,13 +291,19 @@ impl Gate {
         mut identified: Identified,
         body: Bytes,
         format: CodecFormat,
+        trace: &Recorder,
     ) -> Result<Bytes, Refusal> {
         let whose = identified.whose();
         self.kept.may_begin(&whose)?;
+        let waiting = trace.step("wait");
         let _running = self.load.enter(identified.way.source).await?;
+        drop(waiting);
+        let validating = trace.step("validate");
         let request = wire::decode(method.method().descriptor.input(), body, format)?;
         crate::host::validate(method, &request)?;
-        self.tried(method, &mut identified, &Unary { kept: &self.kept, whose, request: &request, format }).await
+        drop(validating);
+        let work = Unary { kept: &self.kept, whose, request: &request, format, trace };
+        self.tried(method, &mut identified, &work).await
     }
 
     /// Does some work in a call, and again where somebody else was faster. A caller who has changed meanwhile is loaded anew
@@ -325,14 +345,18 @@ impl Gate {
         identified: &Identified,
         work: &W,
     ) -> Attempt<W::Done> {
-        let call = Call::new(identified, method.clone(), self.clock.now(), self);
+        let trace = work.trace();
+        let _transaction = trace.step("transaction");
+        let call = Call::new(identified, method.clone(), self.clock.now(), self, trace.clone());
         let _ending = call.ending();
         match begin(&call, identified).await {
             Ok(true) => {}
             Ok(false) => return Attempt::Stale,
             Err(refusal) => return Attempt::Refused(refusal),
         }
+        let handling = trace.step("handle");
         let handled = work.run(&call).await;
+        drop(handling);
         work.ended(&call);
         let finished = call.finish().await;
         match handled {
@@ -370,6 +394,7 @@ impl Gate {
 
     async fn commit_writes(&self, call: &Call, finished: Finished, refused: Option<&Refusal>) -> Result<(), Lost> {
         let Finished { open, effects, changed_identities } = finished;
+        let auditing = call.step("audit");
         let prepared = async {
             let mut open = match open {
                 Some(open) => open,
@@ -386,6 +411,8 @@ impl Gate {
             Ok::<Open, Refusal>(open)
         };
         let open = prepared.await.map_err(Lost::Refused)?;
+        drop(auditing);
+        let _committing = call.step("commit");
         let committed = if effects.is_empty() && changed_identities.is_empty() {
             open.commit().await
         } else {

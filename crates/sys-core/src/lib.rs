@@ -28,6 +28,7 @@ pub mod records;
 pub mod refusal;
 pub mod throttle;
 pub mod token;
+pub mod trace;
 mod validation;
 pub mod vault;
 mod wire;

@@ -11,6 +11,7 @@ pub use observed::{Observed, Observer};
 use crate::{
     host::LoadedMethod,
     refusal::{Code, Reason, Refusal},
+    trace::Recorder,
 };
 use std::{
     fmt,
@@ -80,7 +81,11 @@ pub(crate) struct UnderWay {
 
 /// Where the gate notes what a call came to. Its clones are one note.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct CameTo(Arc<AtomicU8>);
+pub(crate) struct CameTo {
+    noted: Arc<AtomicU8>,
+    /// Of the call, if it is recorded.
+    pub(crate) trace: Recorder,
+}
 
 /// What has been counted of all calls together since the server started.
 #[derive(Debug)]
@@ -118,30 +123,37 @@ impl Drop for UnderWay {
         if self.method.method().flow == Flow::Unary {
             calls.micros.observe(took_us);
         }
+        self.came_to.trace.end();
         tracing::debug!(method = self.method.path(), outcome = label, took_us, "call");
     }
 }
 
 impl CameTo {
+    /// Of a call that is recorded there, or not at all.
+    pub(crate) fn of(trace: Recorder) -> Self {
+        Self { trace, ..Self::default() }
+    }
+
     /// Notes what a call came to.
     pub(crate) fn note<T>(&self, result: &Result<T, Refusal>) {
         self.set(result.as_ref().map_or_else(|refusal| Outcome::Refused(refusal.code), |_| Outcome::Ok));
+        self.trace.came_to(self.number_and_label().1, result.as_ref().err());
     }
 
     /// Whether anything was noted.
     pub(crate) fn is_noted(&self) -> bool {
-        self.0.load(Ordering::Relaxed) != 0
+        self.noted.load(Ordering::Relaxed) != 0
     }
 
     /// The number of an outcome, and one more: zero says that there is none yet.
     fn set(&self, outcome: Outcome) {
         let number = (1..).zip(OUTCOMES).find(|(_, (known, _))| *known == outcome).map_or(0, |(number, _)| number);
-        self.0.store(number, Ordering::Relaxed);
+        self.noted.store(number, Ordering::Relaxed);
     }
 
     /// The place in [`OUTCOMES`] and the label there. Nothing noted means that the caller left before there was an answer.
     fn number_and_label(&self) -> (usize, &'static str) {
-        let noted = usize::from(self.0.load(Ordering::Relaxed));
+        let noted = usize::from(self.noted.load(Ordering::Relaxed));
         let number = noted.checked_sub(1).unwrap_or(OUTCOMES.len() - 1);
         (number, OUTCOMES.get(number).map_or("", |(_, label)| label))
     }

@@ -190,6 +190,31 @@ impl Handlers {
     }
 }
 
+/// Hands a module to each of its handlers, which are plain functions.
+#[derive(Debug)]
+pub struct Registry<'a, M> {
+    module: Arc<M>,
+    handlers: &'a mut Handlers,
+}
+
+impl<'a, M: Module> Registry<'a, M> {
+    /// Of this module, into these handlers.
+    pub fn new(module: Arc<M>, handlers: &'a mut Handlers) -> Self {
+        Self { module, handlers }
+    }
+
+    /// Stands ready for the method at this path: [`Handlers::unary`].
+    pub fn unary<Req, Res, Fut>(&mut self, path: &'static str, handler: fn(Arc<M>, Call, Req) -> Fut)
+    where
+        Req: prost::Message + Default + 'static,
+        Res: prost::Message + 'static,
+        Fut: Future<Output = Result<Res, Refusal>> + Send + 'static,
+    {
+        let module = self.module.clone();
+        self.handlers.unary(path, move |call, request| handler(module.clone(), call, request));
+    }
+}
+
 /// A handler of turns with its types erased.
 fn turn<Req, Res, S, F, Fut>(handler: F) -> HandleTurn
 where

@@ -15,6 +15,7 @@ use crate::{
     refusal::Refusal,
     throttle::{Rates, Throttle},
     token::{AccessTokens, KeyRefused, RefreshTokens},
+    trace::Tracer,
     vault::Vault,
 };
 use std::{fmt, sync::Arc, time::Duration};
@@ -90,7 +91,9 @@ impl Monitor {
         let entropy = store.entropy().clone();
         let host = Arc::new(Host::new(store.clone()));
         let own = host.load(Arc::new(CoreModule::new(&host)?)).await?;
-        let vault = Vault::new(store.clone(), own.tables(), settings.clock.clone()).ok_or(MonitorError::NoVault)?;
+        let tracer = Tracer::new(settings.clock.clone(), entropy.clone());
+        let vault = Vault::new(store.clone(), own.tables(), settings.clock.clone(), tracer.clone());
+        let vault = vault.ok_or(MonitorError::NoVault)?;
         let keys = store.system_keys()?;
         let keys = keys.newest();
         let access = AccessTokens::new(&keys.derive("sys/access-token/ed25519/v1"), &settings.issuer)?;
@@ -102,7 +105,7 @@ impl Monitor {
         let audit = AuditLogs::open(store.clone(), settings.clock.clone()).await?;
         let (refusals, writing) = Refusals::start(store.clone(), settings.clock.clone());
         let pruning = Pruning::start(store.clone(), settings.clock.clone());
-        let gate = Gate::new(store, host, identity, access, throttle, refusals, settings.clock, entropy);
+        let gate = Gate::new(store, host, identity, access, throttle, refusals, tracer, settings.clock, entropy);
         gate.tend_streams();
         Ok(Self { gate: Arc::new(gate), refusals: writing, outbox: None, audit, vault, keeper: None, pruning })
     }
@@ -162,6 +165,11 @@ impl Monitor {
     /// What the server has counted so far, and how it stands, for metrics.
     pub fn observer(&self) -> Observer {
         Observer(self.gate.clone())
+    }
+
+    /// Where calls are recorded: none, until it is told to.
+    pub fn tracer(&self) -> &Tracer {
+        &self.gate.tracer
     }
 
     /// Sends what is in the outbox now and whatever comes.

@@ -15,6 +15,7 @@ use crate::{
     clock::Clock,
     identity::wire::VaultItem,
     refusal::{Reason, Refusal},
+    trace::Tracer,
 };
 use prost::Name;
 use prost_reflect::Value;
@@ -51,6 +52,7 @@ struct Parts {
     store: Store,
     table: Arc<Table>,
     clock: Clock,
+    tracer: Tracer,
 }
 
 /// Some bytes under a name. Its Debug does not show them.
@@ -103,9 +105,9 @@ impl fmt::Debug for Vault {
 
 impl Vault {
     /// Over the tables of sys-core's own contract; nothing if they lack that of items.
-    pub(crate) fn new(store: Store, tables: &Tables, clock: Clock) -> Option<Self> {
+    pub(crate) fn new(store: Store, tables: &Tables, clock: Clock, tracer: Tracer) -> Option<Self> {
         let table = tables.by_name(&VaultItem::full_name())?.clone();
-        Some(Self(Arc::new(Parts { store, table, clock })))
+        Some(Self(Arc::new(Parts { store, table, clock, tracer })))
     }
 
     /// All items of a kind, by name, as this call finds them.
@@ -137,11 +139,17 @@ impl Vault {
     /// Does all of this in one transaction of the server itself, in this order, or none of it. Its audit leaf names `what` was
     /// done, such as "renew-certificate". Whoever changes the same items at the same moment comes before or after.
     pub async fn change(&self, what: &'static str, changes: Vec<Change>) -> Result<(), Refusal> {
+        let trace = self.0.tracer.work(what);
+        let changed = self.change_in_the_end(what, &changes).await;
+        changed.inspect_err(|refusal| trace.failed(refusal.reason.name()))
+    }
+
+    async fn change_in_the_end(&self, what: &'static str, changes: &[Change]) -> Result<(), Refusal> {
         if changes.len() > MAX_CHANGES {
             return Err(Refusal::internal(format!("{what} changes more than {MAX_CHANGES} items at once")));
         }
         for _ in 0..MAX_ATTEMPTS {
-            match self.change_once(what, &changes).await? {
+            match self.change_once(what, changes).await? {
                 Ok(()) => return Ok(()),
                 Err(CommitError::Conflict) => {}
                 Err(error) => return Err(error.into()),

@@ -14,6 +14,7 @@ use crate::{
     dnssec::{RRSIG, SigningKeys},
     query::{Code, MOST_UDP_BYTES, OPT_BYTES, Query, write_opt},
     respond::{Answered, Authority, Clock},
+    seldom::Seldom,
     zone::Zone,
 };
 use arc_swap::ArcSwap;
@@ -44,6 +45,7 @@ struct Shared {
     /// latter alone, to which it sends everybody.
     datagrams: Budget,
     streams: Budget,
+    unsigned: Seldom,
 }
 
 /// The zones at one moment.
@@ -59,7 +61,8 @@ impl Answers {
     /// No zones; every question is refused.
     pub fn new(clock: Clock) -> Self {
         let state = ArcSwap::from_pointee(State::new(HashMap::new()));
-        Self(Arc::new(Shared { state, clock, datagrams: Budget::default(), streams: Budget::default() }))
+        let (datagrams, streams) = (Budget::default(), Budget::default());
+        Self(Arc::new(Shared { state, clock, datagrams, streams, unsigned: Seldom::default() }))
     }
 
     /// Serves these zones from now on, and no other. Of two with one apex the latter is served.
@@ -97,7 +100,7 @@ impl Authority for Answers {
                 put(&entry, query, most_bytes, out)
             }
             Err(failure) => {
-                fail(failure, is_datagram, query, out);
+                self.0.fail(failure, is_datagram, query, now_unix_s, out);
                 Answered::default()
             }
         }
@@ -128,14 +131,18 @@ impl State {
     }
 }
 
-/// Sends datagrams to TCP, where a source is proven and the budget is another one; says else that it failed, for a moment.
-fn fail(failure: Failure, is_datagram: bool, query: &Query<'_>, out: &mut Vec<u8>) {
-    match failure {
-        Failure::Budget if is_datagram => query.write_empty(Code::NoError, true, true, out),
-        Failure::Budget => query.write_empty(Code::ServFail, false, false, out),
-        Failure::Key(error) => {
-            tracing::error!(%error, "a DNS answer could not be signed");
-            query.write_empty(Code::ServFail, false, false, out);
+impl Shared {
+    /// Sends datagrams to TCP, where a source is proven and the budget is another one; says else that it failed, for a moment.
+    fn fail(&self, failure: Failure, is_datagram: bool, query: &Query<'_>, now_unix_s: i64, out: &mut Vec<u8>) {
+        match failure {
+            Failure::Budget if is_datagram => query.write_empty(Code::NoError, true, true, out),
+            Failure::Budget => query.write_empty(Code::ServFail, false, false, out),
+            Failure::Key(error) => {
+                if let Some(answers) = self.unsigned.happened(now_unix_s) {
+                    tracing::error!(%error, answers, "DNS answers could not be signed; this is said once a minute");
+                }
+                query.write_empty(Code::ServFail, false, false, out);
+            }
         }
     }
 }

@@ -7,37 +7,86 @@ use crate::{
     query::MOST_QUERY_BYTES,
     respond::{Responder, Transport, Via},
 };
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 use data_encoding::BASE64URL_NOPAD;
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body::Body;
-use http_body_util::{BodyExt, Collected, Full, LengthLimitError, Limited};
-use std::{error::Error, net::IpAddr, time::Duration};
+use http_body_util::Full;
+use std::{
+    fmt,
+    future::{Ready, poll_fn, ready},
+    net::IpAddr,
+    pin::{Pin, pin},
+    task::{Context, Poll},
+    time::Duration,
+};
 use tokio::time::timeout;
 
 /// The one media type of questions and of answers.
 const DNS_MESSAGE: &str = "application/dns-message";
 /// A question in base64url.
 const MOST_TEXT_BYTES: usize = MOST_QUERY_BYTES.div_ceil(3) * 4;
+/// What most answers fit in, padded.
+const USUAL_BYTES: usize = 468;
 /// How long the sender may take for the body of a question, which one packet holds.
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Answers one request from this address.
-pub async fn answer<B>(responder: &Responder, request: Request<B>, source: IpAddr) -> Response<Full<Bytes>>
+/// Answers one request from this address. A question that stands in the target is answered in the first step.
+pub fn answer<B>(responder: &Responder, request: Request<B>, source: IpAddr) -> Answering
 where
-    B: Body,
-    B::Error: Into<Box<dyn Error + Send + Sync>>,
+    B: Body<Data: Send, Error: Send> + Send + 'static,
 {
-    let message = match *request.method() {
-        Method::GET => of_query(request.uri().query().unwrap_or_default()).map(Bytes::from),
-        Method::POST => of_body(request).await,
-        _ => Err(StatusCode::METHOD_NOT_ALLOWED),
-    };
-    let mut out = Vec::new();
+    match *request.method() {
+        Method::GET => {
+            let message = of_query(request.uri().query().unwrap_or_default());
+            Answering::Now(ready(said(responder, message, source)))
+        }
+        Method::POST => {
+            let is_question = request.headers().get(header::CONTENT_TYPE).is_some_and(is_dns_message);
+            let (responder, body) = (responder.clone(), request.into_body());
+            Answering::Reading(Box::pin(async move {
+                let read = read(body).await;
+                // Said when it is read, since clients that still send may take an answer for a failure.
+                let message =
+                    read.and_then(|read| is_question.then_some(read).ok_or(StatusCode::UNSUPPORTED_MEDIA_TYPE));
+                said(&responder, message, source)
+            }))
+        }
+        _ => Answering::Now(ready(refused(StatusCode::METHOD_NOT_ALLOWED))),
+    }
+}
+
+/// An answer that is under way. It is small, and so is what it is put into: only what has to be waited for has memory of its own.
+pub enum Answering {
+    /// Nothing has to be waited for.
+    Now(Ready<Response<Full<Bytes>>>),
+    /// The question is to be read.
+    Reading(Pin<Box<dyn Future<Output = Response<Full<Bytes>>> + Send>>),
+}
+
+impl Future for Answering {
+    type Output = Response<Full<Bytes>>;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        match self.get_mut() {
+            Self::Now(answer) => Pin::new(answer).poll(context),
+            Self::Reading(answer) => answer.as_mut().poll(context),
+        }
+    }
+}
+
+impl fmt::Debug for Answering {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Answering").finish_non_exhaustive()
+    }
+}
+
+fn said(responder: &Responder, message: Result<impl AsRef<[u8]>, StatusCode>, source: IpAddr) -> Response<Full<Bytes>> {
+    let mut out = Vec::with_capacity(USUAL_BYTES);
     let answered = message.and_then(|message| {
         let via = Via { transport: Transport::Https, source };
         // What is answered by silence elsewhere is no question.
-        responder.answer(&message, via, &mut out).ok_or(StatusCode::BAD_REQUEST)
+        responder.answer(message.as_ref(), via, &mut out).ok_or(StatusCode::BAD_REQUEST)
     });
     match answered {
         Ok(answered) => found(out, answered.smallest_ttl_s),
@@ -55,24 +104,35 @@ fn of_query(query: &str) -> Result<Vec<u8>, StatusCode> {
     BASE64URL_NOPAD.decode(text.as_bytes()).map_err(|_| StatusCode::BAD_REQUEST)
 }
 
-async fn of_body<B>(request: Request<B>) -> Result<Bytes, StatusCode>
-where
-    B: Body,
-    B::Error: Into<Box<dyn Error + Send + Sync>>,
-{
-    if !request.headers().get(header::CONTENT_TYPE).is_some_and(is_dns_message) {
-        return Err(StatusCode::UNSUPPORTED_MEDIA_TYPE);
-    }
-    let body = request.into_body();
+/// All of a body, if it is no longer than a question and comes in time.
+async fn read<B: Body>(body: B) -> Result<Bytes, StatusCode> {
     if body.size_hint().lower() > MOST_QUERY_BYTES as u64 {
         return Err(StatusCode::PAYLOAD_TOO_LARGE);
     }
-    let read = timeout(BODY_TIMEOUT, Limited::new(body, MOST_QUERY_BYTES).collect()).await;
-    let read = read.map_err(|_| StatusCode::REQUEST_TIMEOUT)?;
-    read.map(Collected::to_bytes).map_err(|error| {
-        let is_too_long = error.is::<LengthLimitError>();
-        if is_too_long { StatusCode::PAYLOAD_TOO_LARGE } else { StatusCode::BAD_REQUEST }
-    })
+    let mut whole = pin!(whole(body));
+    // It usually is there, so that nobody has to keep the time.
+    if let Poll::Ready(read) = poll_fn(|context| Poll::Ready(whole.as_mut().poll(context))).await {
+        return read;
+    }
+    timeout(BODY_TIMEOUT, whole).await.unwrap_or(Err(StatusCode::REQUEST_TIMEOUT))
+}
+
+/// A body as it comes, up to the length of a question. One that comes at once is not copied.
+async fn whole<B: Body>(body: B) -> Result<Bytes, StatusCode> {
+    let mut body = pin!(body);
+    let mut question = Bytes::new();
+    while let Some(frame) = poll_fn(|context| body.as_mut().poll_frame(context)).await {
+        let Ok(mut data) = frame.map_err(|_| StatusCode::BAD_REQUEST)?.into_data() else { continue };
+        if question.len().saturating_add(data.remaining()) > MOST_QUERY_BYTES {
+            return Err(StatusCode::PAYLOAD_TOO_LARGE);
+        }
+        let more = data.copy_to_bytes(data.remaining());
+        question = if question.is_empty() { more } else { [question, more].concat().into() };
+        if body.is_end_stream() {
+            break;
+        }
+    }
+    Ok(question)
 }
 
 /// Whether this content type is the one of questions, whatever parameters it has.

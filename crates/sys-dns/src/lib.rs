@@ -11,6 +11,7 @@ mod limiter;
 pub mod name;
 pub mod query;
 pub mod respond;
+mod seldom;
 pub mod serve;
 mod siphash;
 pub mod zone;

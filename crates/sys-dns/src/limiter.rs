@@ -10,6 +10,7 @@ use std::{
     net::IpAddr,
     sync::atomic::{AtomicU64, Ordering},
 };
+use sys_net::Network;
 
 /// Places of the table: half a mebibyte. A flood from more networks than this is not one that a limit per network stops.
 const PLACES: usize = 1 << 16;
@@ -88,17 +89,11 @@ impl Place {
     }
 }
 
-/// The /24 or /56 of an address (what one customer has at most and one forger aims at), and the kind.
+/// What a forger aims at (the source that an address belongs to, of IPv4 all the /24 around it) and the kind.
 fn network(source: IpAddr, kind: Kind) -> [u8; 9] {
-    match source.to_canonical() {
-        IpAddr::V4(address) => {
-            let [a, b, c, _] = address.octets();
-            [4, a, b, c, 0, 0, 0, 0, kind as u8]
-        }
-        IpAddr::V6(address) => {
-            let [a, b, c, d, e, f, g, ..] = address.octets();
-            [6, a, b, c, d, e, f, g, kind as u8]
-        }
+    match Network::of(source) {
+        Network::V4([a, b, c, _]) => [4, a, b, c, 0, 0, 0, 0, kind as u8],
+        Network::V6([a, b, c, d, e, f, g]) => [6, a, b, c, d, e, f, g, kind as u8],
     }
 }
 

@@ -197,6 +197,13 @@ impl Name {
         self.labels().count()
     }
 
+    /// The name as certificates, hello messages and URLs have it: without the dot at its end.
+    pub fn host(&self) -> String {
+        let mut text = self.to_string();
+        text.truncate(text.len().saturating_sub(1));
+        text
+    }
+
     /// The name without its leftmost label; `None` of the root.
     pub fn parent(&self) -> Option<Self> {
         let first = usize::from(*self.wire.first()?);

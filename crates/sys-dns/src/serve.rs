@@ -4,7 +4,6 @@
 //! under TLS brings their handshake along ([`StreamListener::serve`]); nothing here knows TLS. What must never happen here: a look at what is
 //! asked, which begins in [`Responder`].
 
-mod sources;
 mod streams;
 mod udp;
 
@@ -39,7 +38,7 @@ pub struct Limits {
     /// Streams open at once. Who comes then takes the place of one whose source has many more than his; where none has, he waits in the
     /// kernel's backlog until one closes, and those that are idle close early.
     pub connections: usize,
-    /// Streams from one source (an IPv4 address, or the /64 of an IPv6 address). Further ones close at once.
+    /// Streams from one source (see [`sys_net::Network`]). Further ones close at once.
     pub connections_per_source: usize,
     /// From the last answer, or the beginning, to the next whole question; also for a handshake.
     pub idle_timeout: Duration,
@@ -88,9 +87,9 @@ pub enum BindError {
 /// Why a listener stopped by itself.
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
-    /// The system gave no connection for many attempts in a row.
-    #[error("the system accepts no connections any more")]
-    Accept(#[source] io::Error),
+    /// The system gives no connections any more.
+    #[error(transparent)]
+    Accept(#[from] sys_net::AcceptError),
     /// The system gave no datagram for many attempts in a row.
     #[error("the system gives no datagrams any more")]
     Receive(#[source] io::Error),

@@ -9,6 +9,7 @@ use crate::{
     settings::CertificateFiles,
 };
 use std::{
+    cmp::Reverse,
     collections::BTreeMap,
     path::Path,
     sync::{Arc, Mutex, PoisonError},
@@ -75,9 +76,12 @@ impl std::fmt::Debug for Certificates {
 }
 
 /// The identities in the order in which the listener tries them: those of files, then fetched ones, then those of the server's own
-/// CA; and before all of them the one for the public name.
+/// CA, of each the one that ends last before the others; and before all of them the one for the public name.
 fn in_order(held: &Held, first: &str) -> Vec<Identity> {
-    let mut identities: Vec<&Identity> = held.values().collect();
+    let mut held: Vec<(&(Source, String), &Identity)> = held.iter().collect();
+    // One may stand in for another, whose names are not quite the same.
+    held.sort_by_key(|((source, _), identity)| (*source, Reverse(identity.not_after_unix_s())));
+    let mut identities: Vec<&Identity> = held.into_iter().map(|(_, identity)| identity).collect();
     let is_first = |identity: &&Identity| crate::status::covers(identity.names(), first);
     if let Some(at) = identities.iter().position(is_first) {
         let identity = identities.remove(at);

@@ -3,7 +3,7 @@
 
 use crate::{
     entered,
-    module::{DomainModule, Kept, NO_DOMAIN, NO_DOMAIN_HELP, Registry},
+    module::{DomainModule, Kept, NO_DOMAIN, NO_DOMAIN_HELP},
     own,
     settings::DomainPlan,
     status, vault,
@@ -16,6 +16,7 @@ use crate::{
 use std::sync::Arc;
 use sys_core::{
     call::Call,
+    module::Registry,
     refusal::{FieldViolation, Reason, Refusal},
 };
 use sys_dns::zone::{self, Kind, Name};
@@ -23,7 +24,7 @@ use sys_dns::zone::{self, Kind, Name};
 /// Octets of a set as it is kept, below what the vault takes.
 const MAX_KEPT_BYTES: usize = 48 << 10;
 
-pub(crate) fn register(registry: &mut Registry<'_>) {
+pub(crate) fn register(registry: &mut Registry<'_, DomainModule>) {
     registry.unary("sys.domain.v1.DnsService/List", list);
     registry.unary("sys.domain.v1.DnsService/Set", set);
     registry.unary("sys.domain.v1.DnsService/Delete", delete);

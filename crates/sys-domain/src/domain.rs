@@ -7,18 +7,20 @@ use crate::{
     keeper::{Driven, Keeper, RoundError},
     kept::InVault,
     module::{DomainModule, Kept},
-    settings::{Plan, Settings, SettingsError, host_text},
+    settings::{Plan, Settings, SettingsError},
     vault,
 };
 use std::{fmt, sync::Arc, time::Duration};
-use sys_acme::{AcmeClock, Boxed, Certificate, LocalCa, LocalCaError, OnCertificate, StartError, Wanted};
+use sys_acme::{
+    AcmeClock, Boxed, Certificate, LocalCa, LocalCaError, OnCertificate, StartError, Wanted, forget_unwanted,
+};
 use sys_contract::problem::Problems;
 use sys_core::{Entropy, clock::Clock, module::Module, vault::Vault};
-use sys_dns::answer::Answers;
+use sys_dns::{answer::Answers, name::Name};
 use sys_edge::{plain::HttpChallenges, tls::Tls};
 use tokio::{
     sync::{Notify, oneshot},
-    task::JoinHandle,
+    task::{JoinHandle, JoinSet},
 };
 
 /// Why the domains could not be started.
@@ -66,6 +68,8 @@ pub struct Domain {
     module: Arc<DomainModule>,
     /// Nothing where there is no domain.
     running: Option<Running>,
+    /// Forgets the certificates of sources that are asked no more.
+    _forgetting: JoinSet<()>,
 }
 
 struct Running {
@@ -93,12 +97,22 @@ impl Domain {
         clock: Clock,
         entropy: Arc<dyn Entropy>,
     ) -> Result<Self, DomainError> {
-        let Some(plan) = Plan::of(&settings)? else {
-            return Ok(Self { module: DomainModule::without_domain()?, running: None });
+        let plan = Plan::of(&settings)?;
+        let mut forgetting = JoinSet::new();
+        let has_own = plan.as_ref().is_some_and(|plan| plan.local_ca);
+        for (kind, is_asked) in [(vault::ACME, settings.acme.is_some()), (vault::LOCAL_CA, has_own)] {
+            if !is_asked {
+                let kept = Arc::new(InVault { vault: vault.clone(), kind });
+                let clock = Arc::new(InjectedClock(clock.clone()));
+                forgetting.spawn(async { forget_unwanted(kept, &[], clock).await });
+            }
+        }
+        let Some(plan) = plan else {
+            return Ok(Self { module: DomainModule::without_domain()?, running: None, _forgetting: forgetting });
         };
         let plan = Arc::new(plan);
         let bell = Arc::new(Notify::new());
-        let first = plan.public_names.first().map(host_text).unwrap_or_default();
+        let first = plan.public_names.first().map(Name::host).unwrap_or_default();
         let driven = Driven {
             certificates: Certificates::new(drives.tls.clone(), first),
             wall: Wall::new(bell.clone()),
@@ -120,7 +134,8 @@ impl Domain {
         let module = DomainModule::new(Kept { plan, vault, facts, fetchers: looked_at })?;
         let (stop, stopped) = oneshot::channel();
         let task = tokio::spawn(keeper.run(stopped));
-        Ok(Self { module, running: Some(Running { task, stop, bell, fetchers, ca }) })
+        let running = Some(Running { task, stop, bell, fetchers, ca });
+        Ok(Self { module, running, _forgetting: forgetting })
     }
 
     /// The module, to be loaded.

@@ -6,6 +6,7 @@
 //! it is acted on, so that whoever is cut off between two steps goes on with the next. What must never happen here: waiting for
 //! something outside, since proofs of certificate authorities wait for the next round.
 
+mod beside;
 mod state;
 mod zones;
 
@@ -14,18 +15,15 @@ use crate::{
     challenges::Wall,
     ech,
     facts::{EchFacts, Facts, Fetcher, Ordered, Trouble, ZoneFacts, ordered},
-    registrar::{self, Seen},
+    registrar,
     settings::Plan,
     vault::{self, KeptKey},
     wishes::Wish,
 };
+use beside::Beside;
 use state::State;
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
-use sys_acme::{AskError, RevocationReason};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use sys_acme::{AskError, TooEarlyWhy};
 use sys_core::{Entropy, clock::Clock, refusal::Refusal, vault::Vault};
 use sys_dns::{answer::Answers, dnssec::SigningKey, zone::Name};
 use sys_edge::{
@@ -45,8 +43,6 @@ const MAX_STEPS: usize = 256;
 const LONGEST_SLEEP: Duration = Duration::from_secs(60);
 /// After a round that failed.
 const AFTER_FAILURE: Duration = Duration::from_secs(5);
-/// How long it is told that something that was asked for was not done.
-const TOLD_S: i64 = 3_600;
 
 /// Why a round stopped.
 #[derive(Debug, thiserror::Error)]
@@ -75,17 +71,6 @@ pub(crate) struct Driven {
     pub(crate) answers: Answers,
     pub(crate) certificates: Certificates,
     pub(crate) wall: Wall,
-}
-
-/// What the keeper and those who work beside it share.
-#[derive(Debug, Default)]
-pub(crate) struct Beside {
-    /// What the world sees, by domain.
-    seen: Mutex<BTreeMap<Name, Seen>>,
-    /// What was asked for and not done: what it was, why not, and when.
-    refused: Mutex<BTreeMap<String, (Trouble, i64)>>,
-    /// What is being done.
-    under_way: Mutex<BTreeSet<String>>,
 }
 
 /// The task's state.
@@ -259,7 +244,7 @@ impl Keeper {
     fn schedule(&self, state: &State) -> ech::Schedule {
         let names = self.plan.public_names.iter().filter(|_| self.plan.serves_zones);
         ech::Schedule {
-            public_names: names.map(crate::settings::host_text).collect(),
+            public_names: names.map(Name::host).collect(),
             rotate_every_s: self.plan.rotate_every_s,
             asked_unix_s: state.ech_asked(),
         }
@@ -306,30 +291,31 @@ impl Keeper {
                     if let Some(rollover) = state.rollovers.get(apex) {
                         match rollover.start(SigningKey::generate()?, now) {
                             Ok(next) => changes.push(vault::put(vault::DNSSEC, &apex.to_string(), next.to_bytes()?)),
-                            Err(error) => self.beside.refuse(&wish.place(), error.to_string(), now),
+                            Err(error) => self.beside.refuse(&wish.place(), error, now),
                         }
                     }
                     self.vault.change("roll-signing-key", changes).await?;
                     return Ok(true);
                 }
-                Wish::Renew(_) | Wish::Revoke(_) => self.ask_fetchers(wish),
+                Wish::Renew(_) | Wish::Revoke(_) => self.ask_fetchers(wish, now),
             }
         }
         Ok(false)
     }
 
     /// Hands a wish to those who fetch certificates, beside the rounds: its order may need proofs in the zone.
-    fn ask_fetchers(&mut self, wish: &Wish) {
-        if self.fetchers.is_empty() || !self.beside.begin(&wish.place()) {
+    fn ask_fetchers(&mut self, wish: &Wish, now: i64) {
+        if self.fetchers.is_empty() {
             return;
         }
+        let Some(under_way) = self.beside.begin(wish.place(), now) else { return };
         let (wish, fetchers, beside) = (wish.clone(), self.fetchers.clone(), self.beside.clone());
         let (vault, clock) = (self.vault.clone(), self.clock.clone());
         self.workers.spawn(async move {
             let mut result = Ok(());
             for Fetcher { keeper: fetcher, .. } in fetchers {
                 result = match &wish {
-                    Wish::Revoke(name) => fetcher.revoke(name, RevocationReason::KeyCompromise).await,
+                    Wish::Revoke(name) => fetcher.revoke(name).await,
                     Wish::Renew(name) => fetcher.renew_now(name).await,
                     Wish::RotateEch | Wish::RollKey(_) => Ok(()),
                 };
@@ -339,8 +325,11 @@ impl Keeper {
             }
             // Who is busy is asked again in the next round, for which nobody rings: it would be the next moment, until the order ends.
             if !matches!(result, Err(AskError::Busy)) {
-                if let Err(error) = result {
-                    beside.refuse(&wish.place(), error.to_string(), clock.now().unix_s);
+                // What is too new has come since somebody asked: nobody is let ask before.
+                let is_done =
+                    |error: &AskError| matches!(error, AskError::TooEarly(early) if early.why == TooEarlyWhy::New);
+                if let Some(error) = result.err().filter(|error| !is_done(error)) {
+                    beside.refuse(&wish.place(), &error, clock.now().unix_s);
                 }
                 // The commit wakes the keeper. Where there is none, because the disk is full, say, ringing would be no use either.
                 let fulfilled = vec![vault::remove(vault::WISH, &wish.place())];
@@ -348,7 +337,7 @@ impl Keeper {
                     tracing::error!(%error, "a wish that is fulfilled is kept still");
                 }
             }
-            beside.end(&wish.place());
+            drop(under_way);
         });
     }
 
@@ -360,18 +349,26 @@ impl Keeper {
             let last = seen.get(&domain.apex);
             let rollover = state.rollovers.get(&domain.apex);
             let entries = registrar::entries(&self.plan, domain, rollover, last);
-            let place = format!("look {}", domain.apex);
-            if !registrar::is_due(&entries, rollover, last, now) || !self.beside.begin(&place) {
+            if !registrar::is_due(&entries, rollover, last, now) {
                 continue;
             }
+            let Some(under_way) = self.beside.begin(format!("look {}", domain.apex), now) else { continue };
             let (plan, domain, beside) = (self.plan.clone(), domain.clone(), self.beside.clone());
             let (entropy, bell) = (self.entropy.clone(), self.bell.clone());
             self.workers.spawn(async move {
                 let looked = registrar::look(resolver, &plan, &domain, entropy.as_ref(), now).await;
                 beside.saw(domain.apex.clone(), looked);
-                beside.end(&place);
+                drop(under_way);
                 bell.notify_one();
             });
+        }
+    }
+
+    /// What the world shows, without a look at it.
+    #[cfg(test)]
+    pub(crate) fn saw(&self, seen: registrar::Seen) {
+        for domain in &self.plan.domains {
+            self.beside.saw(domain.apex.clone(), seen.clone());
         }
     }
 
@@ -437,7 +434,7 @@ impl Keeper {
 
 /// The lists of ECH configurations that records say: for each public name one that begins with it.
 fn ech_lists(plan: &Plan, state: &State, shown: &BTreeSet<String>) -> Vec<Vec<u8>> {
-    let names: Vec<String> = plan.public_names.iter().map(crate::settings::host_text).collect();
+    let names: Vec<String> = plan.public_names.iter().map(Name::host).collect();
     let key =
         |name: &String| state.ech.iter().find(|kept| shown.contains(&kept.about.id) && kept.about.public_name == *name);
     let mut keys: Vec<&EchKey> = names.iter().filter_map(key).map(|kept| &kept.key).collect();
@@ -451,40 +448,4 @@ fn ech_lists(plan: &Plan, state: &State, shown: &BTreeSet<String>) -> Vec<Vec<u8
 
 fn abouts(state: &State) -> Vec<ech::Key> {
     state.ech.iter().map(|kept| kept.about.clone()).collect()
-}
-
-impl Beside {
-    fn seen(&self) -> BTreeMap<Name, Seen> {
-        self.seen.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    fn saw(&self, apex: Name, seen: Seen) {
-        self.seen.lock().unwrap_or_else(PoisonError::into_inner).insert(apex, seen);
-    }
-
-    /// Whether it is not under way yet; from now on it is.
-    fn begin(&self, place: &str) -> bool {
-        self.under_way.lock().unwrap_or_else(PoisonError::into_inner).insert(place.to_owned())
-    }
-
-    fn end(&self, place: &str) {
-        self.under_way.lock().unwrap_or_else(PoisonError::into_inner).remove(place);
-    }
-
-    fn refuse(&self, place: &str, problem: String, now: i64) {
-        let trouble = Trouble {
-            about: place.to_owned(),
-            problem: format!("what was asked for was not done: {problem}"),
-            remedy: "ask again once that is past".to_owned(),
-            is_broken: false,
-        };
-        self.refused.lock().unwrap_or_else(PoisonError::into_inner).insert(place.to_owned(), (trouble, now));
-    }
-
-    /// What was not done lately.
-    fn refused(&self, now: i64) -> Vec<Trouble> {
-        let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
-        refused.retain(|_, (_, at)| now.saturating_sub(*at) < TOLD_S);
-        refused.values().map(|(trouble, _)| trouble.clone()).collect()
-    }
 }

@@ -13,6 +13,13 @@ pub(crate) struct InVault {
 }
 
 impl Kept for InVault {
+    fn names(&self) -> Boxed<'_, Result<Vec<String>, KeptError>> {
+        Box::pin(async move {
+            let items = self.vault.load(self.kind).await.map_err(in_words)?;
+            Ok(items.into_iter().map(|item| item.name).collect())
+        })
+    }
+
     fn get<'a>(&'a self, name: &'a str) -> Boxed<'a, Result<Option<Zeroizing<Vec<u8>>>, KeptError>> {
         Box::pin(async move {
             let items = self.vault.load(self.kind).await.map_err(in_words)?;

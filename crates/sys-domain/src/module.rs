@@ -2,13 +2,12 @@
 
 use crate::{
     dns,
-    facts::{Facts, Ordered, Source, ordered},
+    facts::{Facts, Ordered, Source, Trouble, ordered},
     settings::Plan,
     tls,
 };
 use std::{
     fmt,
-    future::Future,
     sync::{Arc, Weak},
 };
 use sys_contract::{
@@ -17,8 +16,7 @@ use sys_contract::{
     problem::Problems,
 };
 use sys_core::{
-    call::Call,
-    module::{Handlers, Module},
+    module::{Handlers, Module, Registry},
     refusal::{Reason, Refusal},
     vault::Vault,
 };
@@ -59,6 +57,15 @@ impl Kept {
     /// How everything stands at this moment: an order that has just failed is told without waiting for the next round.
     pub(crate) fn facts(&self, now_unix_s: i64) -> Facts {
         let mut facts = Facts::clone(&self.facts.borrow());
+        // Who leaves them behind is gone: nothing changes any more, whatever happens.
+        if self.facts.has_changed().is_err() {
+            facts.troubles.push(Trouble {
+                about: "the server".to_owned(),
+                problem: "the domain is not kept up any more, by a fault of the server".to_owned(),
+                remedy: "restart the server, and report what its log says".to_owned(),
+                is_broken: true,
+            });
+        }
         facts.ordered = self.ordered();
         facts.now_unix_s = now_unix_s;
         facts
@@ -109,27 +116,9 @@ impl Module for DomainModule {
     }
 
     fn register(self: Arc<Self>, handlers: &mut Handlers) {
-        let mut registry = Registry { module: self, handlers };
+        let mut registry = Registry::new(self, handlers);
         dns::register(&mut registry);
         tls::register(&mut registry);
-    }
-}
-
-/// Hands the module to each of its handlers.
-pub(crate) struct Registry<'a> {
-    module: Arc<DomainModule>,
-    handlers: &'a mut Handlers,
-}
-
-impl Registry<'_> {
-    pub(crate) fn unary<Req, Res, Fut>(&mut self, path: &'static str, handler: fn(Arc<DomainModule>, Call, Req) -> Fut)
-    where
-        Req: prost::Message + Default + 'static,
-        Res: prost::Message + 'static,
-        Fut: Future<Output = Result<Res, Refusal>> + Send + 'static,
-    {
-        let module = self.module.clone();
-        self.handlers.unary(path, move |call, request| handler(module.clone(), call, request));
     }
 }
 

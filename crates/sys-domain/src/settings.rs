@@ -262,16 +262,17 @@ impl Plan {
     fn certificates(&self) -> Vec<Vec<String>> {
         let mut certificates: Vec<Vec<String>> = Vec::new();
         for domain in &self.domains {
-            let mut wanted: BTreeSet<String> = domain.hosts.iter().chain(&domain.public_names).map(host_text).collect();
+            let mut wanted: BTreeSet<String> =
+                domain.hosts.iter().chain(&domain.public_names).map(Name::host).collect();
             if self.serves_zones {
                 // One label below the domain is said by the wildcard.
-                wanted.retain(|name| !is_child(name, &host_text(&domain.apex)));
-                wanted.insert(format!("*.{}", host_text(&domain.apex)));
+                wanted.retain(|name| !is_child(name, &domain.apex.host()));
+                wanted.insert(format!("*.{}", domain.apex.host()));
             }
             certificates.push(wanted.into_iter().collect());
         }
         let elsewhere = self.public_names.iter().filter(|name| self.domain_of(name).is_none());
-        certificates.extend(elsewhere.map(|name| vec![host_text(name)]));
+        certificates.extend(elsewhere.map(|name| vec![name.host()]));
         certificates
     }
 }
@@ -288,12 +289,6 @@ impl DomainPlan {
         }
         Self { apex: apex.clone(), hosts: own_hosts, public_names: within(public_names), name_servers }
     }
-}
-
-/// A name as certificates and hello messages have it: without the dot at its end.
-pub(crate) fn host_text(name: &Name) -> String {
-    let text = name.to_string();
-    text.strip_suffix('.').map_or_else(|| text.clone(), str::to_owned)
 }
 
 /// Whether a name is one label below another.
@@ -326,7 +321,7 @@ fn authorities(settings: &Settings, zone: &ZoneSettings) -> Result<Vec<String>, 
     let mut authorities: Vec<String> = Vec::new();
     for name in &zone.certificate_authorities {
         let parsed = Name::parse(name).map_err(|_| SettingsError::Authority(name.clone()))?;
-        authorities.push(host_text(&parsed));
+        authorities.push(parsed.host());
     }
     let host = settings.acme.as_ref().and_then(|acme| host_of(&acme.directory));
     let known = host.and_then(|host| {

@@ -1,7 +1,9 @@
 //! The keeper and the module on a real gate with a store in memory: what people enter is served, and whoever is cut off at any
 //! step goes on as if he had not been.
 
+mod cut_off;
 mod pebble;
+mod unbound;
 
 use crate::{
     ask,
@@ -17,15 +19,13 @@ use crate::{
 use http_body_util::{BodyExt, Full};
 use serde_json::{Value, json};
 use std::{
-    future::Future,
     net::{IpAddr, Ipv4Addr, SocketAddr},
     num::NonZeroU32,
-    pin::pin,
+    path::Path,
     sync::{
         Arc,
-        atomic::{AtomicI64, Ordering},
+        atomic::{AtomicBool, AtomicI64, Ordering},
     },
-    task::{Context, Poll, Waker},
     time::Duration,
 };
 use sys_account::AccountModule;
@@ -38,7 +38,6 @@ use sys_core::{
 };
 use sys_dns::{
     answer::Answers,
-    dnssec::Rollover,
     respond::{Responder, Rules},
     serve::{DnsBind, DnsListener, Limits},
     zone::{Data, Kind, Name, Parameter},
@@ -47,7 +46,11 @@ use sys_edge::{plain::HttpChallenges, tls::Tls};
 use sys_keys::{Entropy, Keyring, SystemEntropy, Unsealer};
 use sys_store::{
     Store,
-    engine::{AnyEngine, memory::MemoryEngine},
+    engine::{
+        AnyEngine,
+        memory::MemoryEngine,
+        redb::{RedbEngine, RedbOptions},
+    },
 };
 use tokio::sync::Notify;
 use tower::Service;
@@ -70,15 +73,22 @@ struct Bed {
 impl Bed {
     async fn new() -> Self {
         let hand = Arc::new(AtomicI64::new(NOW));
-        Self::with(Clock::Manual(hand.clone()), hand).await
+        Self::with(Clock::Manual(hand.clone()), hand, |_| AnyEngine::Memory(MemoryEngine::new())).await
     }
 
-    async fn with(clock: Clock, hand: Arc<AtomicI64>) -> Self {
+    /// With a store on disk, whose commits take their time.
+    async fn on_disk() -> Self {
+        let hand = Arc::new(AtomicI64::new(NOW));
+        let engine = |files: &Path| RedbEngine::open(&files.join("data"), RedbOptions::default()).unwrap();
+        Self::with(Clock::Manual(hand.clone()), hand, |files| AnyEngine::Redb(engine(files))).await
+    }
+
+    async fn with(clock: Clock, hand: Arc<AtomicI64>, engine: impl FnOnce(&Path) -> AnyEngine) -> Self {
         let files = tempfile::tempdir().unwrap();
         let entropy: Arc<dyn Entropy> = Arc::new(SystemEntropy::default());
         let unsealer = Unsealer::DangerKeyFile(files.path().join("danger"));
         let keyring = Keyring::create(&files.path().join("keys"), &unsealer, entropy.clone()).unwrap();
-        let store = Store::open(AnyEngine::Memory(MemoryEngine::new()), keyring, entropy.clone()).await.unwrap();
+        let store = Store::open(engine(files.path()), keyring, entropy.clone()).await.unwrap();
         let settings = monitor::Settings {
             issuer: "http://127.0.0.1:8443".to_owned(),
             rates: Rates {
@@ -124,10 +134,15 @@ impl Bed {
     }
 
     async fn domain_with(&self, settings: Settings, drives: Drives) -> Domain {
-        let vault = self.monitor.vault().clone();
-        let domain = Domain::start(settings, vault, drives, self.clock.clone(), self.entropy.clone()).await.unwrap();
+        let domain = self.started(settings, drives).await;
         self.monitor.host().load(domain.module()).await.unwrap();
         domain
+    }
+
+    /// The same, whose methods nobody calls.
+    async fn started(&self, settings: Settings, drives: Drives) -> Domain {
+        let vault = self.monitor.vault().clone();
+        Domain::start(settings, vault, drives, self.clock.clone(), self.entropy.clone()).await.unwrap()
     }
 
     /// The status once it is as it should be, within this time.
@@ -150,6 +165,13 @@ impl Bed {
         let token = made.await.unwrap().map(|token| token.text().to_string()).unwrap();
         let request = json!({"token": token, "email": "root@example.org", "password": PASSWORD});
         let pair = self.call(None, "sys.account.v1.AuthService/Setup", request).await.unwrap();
+        pair["accessToken"].as_str().unwrap().to_owned()
+    }
+
+    /// A session of now.
+    async fn log_in(&self) -> String {
+        let request = json!({"email": "root@example.org", "password": PASSWORD});
+        let pair = self.call(None, "sys.account.v1.AuthService/Login", request).await.unwrap();
         pair["accessToken"].as_str().unwrap().to_owned()
     }
 
@@ -338,6 +360,127 @@ async fn what_is_asked_for_is_done_and_the_status_tells() {
 }
 
 #[tokio::test]
+async fn a_renewal_that_would_order_nothing_says_so_and_until_when() {
+    let bed = Bed::new().await;
+    let (domain, _) = bed.domain(settings()).await;
+    let root = bed.superadmin().await;
+    let tls = async |method: &str| {
+        let (root, request) = (bed.log_in().await, json!({"name": "example.org"}));
+        bed.call(Some(root.as_str()), &format!("sys.domain.v1.TlsService/{method}"), request).await
+    };
+    let green = |status: &Status| status["certificates"][0]["state"] == "GREEN";
+    let before = bed.tls_status(&root, Duration::from_secs(30), green).await;
+    bed.wait_s(600);
+    let (code, message) = tls("Renew").await.unwrap_err();
+    assert_eq!(
+        (code.as_str(), message.as_str()),
+        ("failed_precondition", "nothing was ordered: the certificate is less than an hour old")
+    );
+    assert!(bed.monitor.vault().load(vault::WISH).await.unwrap().is_empty(), "nothing is left behind");
+    bed.wait_s(3_000);
+    tls("Renew").await.unwrap();
+    let renewed = |status: &Status| status["certificates"][0]["expiresAt"] != before["certificates"][0]["expiresAt"];
+    let status = bed.tls_status(&bed.log_in().await, Duration::from_secs(30), renewed).await;
+    assert_eq!(status["state"], "GREEN", "{status}");
+    let (code, message) = tls("Revoke").await.unwrap_err();
+    assert!(code == "invalid_argument" && message.contains("server's own CA"), "{code} {message}");
+    domain.stop().await;
+}
+
+#[tokio::test]
+async fn the_certificates_of_a_source_that_is_given_up_are_forgotten() {
+    let bed = Bed::new().await;
+    let (domain, _) = bed.domain(settings()).await;
+    let root = bed.superadmin().await;
+    bed.tls_status(&root, Duration::from_secs(30), |status| status["state"] == "GREEN").await;
+    domain.stop().await;
+    let kept = async || {
+        let items = bed.monitor.vault().load(vault::LOCAL_CA).await.unwrap();
+        items.iter().filter(|item| item.name.starts_with("certificate")).count()
+    };
+    let before = kept().await;
+    // The same names, from elsewhere; and then none at all.
+    let mut other = settings();
+    other.local_ca = false;
+    for settings in [other, Settings::default()] {
+        let domain = bed.started(settings, bed.drives()).await;
+        assert!(before > 0 && kept().await == before, "they may be wanted again");
+        domain.stop().await;
+    }
+    bed.wait_s(400 * 86_400);
+    let _domain = bed.started(Settings::default(), bed.drives()).await;
+    for _ in 0..500 {
+        if kept().await == 0 {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("{} are there", kept().await);
+}
+
+/// Panics when it is asked by whom it is meant to.
+#[derive(Debug)]
+struct Fragile(Arc<AtomicBool>);
+
+impl Entropy for Fragile {
+    fn fill(&self, bytes: &mut [u8]) {
+        assert!(!self.0.load(Ordering::Relaxed), "as the test wants it");
+        SystemEntropy::default().fill(bytes);
+    }
+}
+
+#[tokio::test]
+async fn who_fails_beside_the_rounds_is_told_and_his_place_is_free_again() {
+    let mut bed = Bed::new().await;
+    let breaks = Arc::new(AtomicBool::new(false));
+    bed.entropy = Arc::new(Fragile(breaks.clone()));
+    let answers = bed.drives().answers;
+    let mut settings = settings();
+    settings.zone = Some(ZoneSettings { resolver: Some(world(&bed, &answers).await), ..ZoneSettings::default() });
+    let mut keeper = bed.keeper(&settings);
+    keeper.round().await.unwrap();
+    keeper.workers_are_done().await;
+    let seen =
+        |keeper: &Keeper| keeper.facts.borrow().zones[&name("example.org")].seen.clone().map(|seen| seen.at_unix_s);
+    breaks.store(true, Ordering::Relaxed);
+    bed.wait_s(7_200);
+    keeper.round().await.unwrap();
+    keeper.workers_are_done().await;
+    keeper.round().await.unwrap();
+    let told = keeper.facts.borrow().troubles.clone();
+    assert!(told.len() == 1 && told[0].about == "look example.org." && !told[0].is_broken, "{told:?}");
+    assert!(seen(&keeper) < Some(NOW + 7_200));
+    keeper.workers_are_done().await;
+    breaks.store(false, Ordering::Relaxed);
+    for _ in 0..2 {
+        keeper.round().await.unwrap();
+        keeper.workers_are_done().await;
+    }
+    assert_eq!(seen(&keeper), Some(NOW + 7_200), "it was looked again");
+    bed.wait_s(3_600);
+    keeper.round().await.unwrap();
+    assert!(keeper.facts.borrow().troubles.is_empty());
+}
+
+#[tokio::test]
+async fn a_keeper_that_is_gone_is_told() {
+    let mut bed = Bed::new().await;
+    let breaks = Arc::new(AtomicBool::new(false));
+    bed.entropy = Arc::new(Fragile(breaks.clone()));
+    let (domain, _) = bed.domain(settings()).await;
+    let root = bed.superadmin().await;
+    bed.tls_status(&root, Duration::from_secs(30), |status| status["state"] == "GREEN").await;
+    breaks.store(true, Ordering::Relaxed);
+    // A new ECH key needs a number.
+    bed.wait_s(86_400);
+    domain.reload();
+    let root = bed.log_in().await;
+    let status = bed.tls_status(&root, Duration::from_secs(30), |status| status["state"] == "BROKEN").await;
+    assert!(status["findings"][0]["remedy"].as_str().unwrap().contains("restart"), "{status}");
+    domain.stop().await;
+}
+
+#[tokio::test]
 async fn whoever_is_busy_with_an_order_is_not_asked_over_and_over() {
     let bed = Bed::new().await;
     let mut keeper = bed.keeper(&settings());
@@ -375,70 +518,6 @@ async fn a_server_without_a_domain_says_what_to_do() {
     let set = json!({"name": "www.example.org", "type": "A", "data": ["192.0.2.1"]});
     assert_eq!(bed.dns(&root, "Set", set).await.unwrap_err().0, "failed_precondition");
     domain.stop().await;
-}
-
-/// What must hold of a process that has done its round.
-async fn check(bed: &Bed, keeper: &Keeper, serials: &mut Vec<u32>) {
-    let facts = keeper.facts.borrow().clone();
-    assert!(facts.troubles.is_empty(), "{:?}", facts.troubles);
-    let published: Vec<_> = facts.ech.iter().filter(|key| key.is_shown).collect();
-    assert_eq!(published.len(), 1, "one public name has one published key");
-    let own = name("example.org");
-    assert!(facts.zones.contains_key(&own));
-    assert!(facts.zones[&own].rollover.is_some());
-    serials.push(facts.zones[&own].serial);
-    assert!(serials.is_sorted_by(|a, b| a < b), "{serials:?}");
-    let kept = bed.monitor.vault().load(vault::DNSSEC).await.unwrap();
-    assert_eq!(kept.len(), 1);
-}
-
-/// The key that signs, as it is kept.
-async fn signing_key(bed: &Bed) -> Option<u16> {
-    let kept = bed.monitor.vault().load(vault::DNSSEC).await.unwrap();
-    kept.first().map(|item| Rollover::from_bytes(&item.value).unwrap().keys().signer().key_tag())
-}
-
-#[tokio::test]
-async fn whoever_is_cut_off_at_any_step_goes_on_at_the_next_start() {
-    let mut settings = settings();
-    settings.local_ca = false;
-    // By so many times that the round comes to a halt before it is cut off; and whether keys are due.
-    for is_due in [false, true] {
-        let bed = Bed::new().await;
-        let mut serials = Vec::new();
-        if is_due {
-            let mut keeper = bed.keeper(&settings);
-            keeper.round().await.unwrap();
-            check(&bed, &keeper, &mut serials).await;
-        }
-        for halts in 0..40 {
-            if is_due {
-                bed.wait_s(86_400);
-            }
-            let key = signing_key(&bed).await;
-            {
-                let mut keeper = bed.keeper(&settings);
-                let mut round = pin!(keeper.round());
-                for _ in 0..halts {
-                    let polled = round.as_mut().poll(&mut Context::from_waker(Waker::noop()));
-                    if matches!(polled, Poll::Ready(_)) {
-                        break;
-                    }
-                    // Others do their part meanwhile.
-                    tokio::task::yield_now().await;
-                    tokio::time::sleep(Duration::from_millis(1)).await;
-                }
-            }
-            let mut keeper = bed.keeper(&settings);
-            keeper.round().await.unwrap();
-            check(&bed, &keeper, &mut serials).await;
-            if let Some(key) = key {
-                assert_eq!(signing_key(&bed).await, Some(key), "a key that others know is never replaced unasked");
-            }
-            let due = bed.monitor.vault().load(vault::ECH).await.unwrap().len();
-            assert!(due <= crate::ech::MAX_LIVE, "{due} keys after {halts} halts");
-        }
-    }
 }
 
 #[tokio::test]

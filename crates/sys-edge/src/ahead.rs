@@ -4,13 +4,13 @@
 //! others wait for, so that there is a rate for it: of each source, and of all. Who asks more often takes turns as everybody does,
 //! which is fair by source. What must never happen here: a source that uses up what another one has.
 
-use crate::sources::source_of;
 use std::{
     hash::{BuildHasher, RandomState},
     net::IpAddr,
     sync::atomic::{AtomicU64, Ordering},
     time::{Duration, Instant},
 };
+use sys_net::Network;
 
 /// How often a source may be ahead, on the whole: ten watchers that ask twice a second.
 const EVERY_OF_SOURCE: Duration = Duration::from_millis(50);
@@ -57,7 +57,7 @@ impl AheadOfOthers {
     fn takes(&self, address: IpAddr, now: Instant) -> bool {
         let now = nanos(now.saturating_duration_since(self.began));
         let places = u64::try_from(self.paid.len()).unwrap_or(u64::MAX).max(1);
-        let place = usize::try_from(self.key.hash_one(source_of(address)) % places).unwrap_or(0);
+        let place = usize::try_from(self.key.hash_one(Network::of(address)) % places).unwrap_or(0);
         // First its own, so that who has used up his takes nothing from all.
         self.paid.get(place).is_some_and(|paid| take(paid, now, EVERY_OF_SOURCE, BURST_OF_SOURCE))
             && take(&self.all_paid, now, EVERY_OF_ALL, BURST_OF_ALL)

@@ -10,7 +10,7 @@
 //! that is too long, it is turned away at once, while its caller has the most time left to go elsewhere; everybody else is answered
 //! in time. To take it and find out later that it is too late would cost more than to say so now, and would keep others waiting.
 
-use crate::{lanes::Lanes, sources::source_of};
+use crate::lanes::Lanes;
 use std::{
     net::IpAddr,
     sync::{
@@ -19,6 +19,7 @@ use std::{
     },
     time::{Duration, Instant},
 };
+use sys_net::Network;
 use tokio::sync::oneshot;
 
 /// Turns for each thread that serves: while one is taken, the next are on their way to it.
@@ -81,7 +82,7 @@ pub(crate) struct Turn(Arc<Congestion>);
 #[derive(Debug)]
 pub(crate) struct Waiting {
     congestion: Arc<Congestion>,
-    source: IpAddr,
+    source: Network,
     ticket: u64,
     since: Instant,
     turn: oneshot::Receiver<Turn>,
@@ -165,7 +166,7 @@ impl Congestion {
     }
 
     fn place(self: &Arc<Self>, address: IpAddr, since: Instant, longest_wait_nanos: u64) -> Place {
-        let source = source_of(address);
+        let source = Network::of(address);
         let mut turns = self.turns();
         if let Some(free) = turns.free.checked_sub(1) {
             turns.free = free;

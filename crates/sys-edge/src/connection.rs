@@ -1,23 +1,18 @@
-//! One connection from its first byte to its last: protocol, patience, graceful end.
+//! One connection from its first byte to its last: opened, spoken on, and each of its requests answered in its turn.
 
 use crate::{
     AllowedHosts, Limits,
     ahead::{Ahead, AheadOfOthers},
     congestion::{Arrival, Congestion, Place, TurnedAway},
-    gathered::gathered,
     metered::{Meter, UnderWay},
-    noise::Quiet,
     opened::{Door, NotOpened, Opened, Wire},
-    patience::{self, Over},
-    sources::Counted,
-    tasks::Tasks,
-    tls::{Facts, Protocol},
+    speak::speak,
+    tls::Facts,
 };
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::Either;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
-use hyper_util::rt::TokioIo;
 use pin_project_lite::pin_project;
 use std::{
     error::Error,
@@ -28,12 +23,8 @@ use std::{
     task::{Context, Poll},
     time::Instant,
 };
-use tokio::{
-    io::{AsyncRead, AsyncWrite},
-    net::TcpStream,
-    sync::watch,
-    time::timeout,
-};
+use sys_net::Counted;
+use tokio::{net::TcpStream, sync::watch, time::timeout};
 use tower::{Service, ServiceExt};
 
 /// Where a request comes from, as a throttle counts it. In the extensions of every request that is served.
@@ -107,156 +98,100 @@ where
     let (accepted, number) = (Instant::now(), facts.number);
     let meter = Arc::new(Meter::default());
     let leave = counted.as_ref().map(Counted::leave).unwrap_or_default();
-    let opened = tokio::select! {
-        opened = timeout(shared.door.time(), shared.door.open(stream, facts, counted, &meter)) => opened,
-        () = leave.notified() => return End::Cut,
-        // Nothing is under way.
-        _ = told.stop.wait_for(|stop| *stop) => return End::Finished,
-    };
-    match opened.unwrap_or(Err(NotOpened::Late)) {
-        Ok(Some(Opened { wire, facts, counted })) => {
-            let leave = counted.leave();
-            let spoken = async {
-                match wire {
-                    Wire::Plain(socket) => speak(shared, socket, meter, accepted, facts, told).await,
-                    Wire::Tls(socket) => speak(shared, socket, meter, accepted, facts, told).await,
-                }
-            };
-            tokio::select! {
-                end = spoken => end,
-                () = leave.notified() => End::Cut,
-            }
+    let opened = {
+        // Gone when it is done, so that what a handshake needs is held no longer.
+        let opening = Box::pin(timeout(shared.door.time(), shared.door.open(stream, facts, counted, &meter)));
+        tokio::select! {
+            opened = opening => opened,
+            () = leave.notified() => return End::Cut,
+            // Nothing is under way.
+            _ = told.stop.wait_for(|stop| *stop) => return End::Finished,
         }
-        Ok(None) => End::Finished,
+    };
+    let Opened { wire, facts, counted } = match opened.unwrap_or(Err(NotOpened::Late)) {
+        Ok(Some(opened)) => opened,
+        Ok(None) => return End::Finished,
         Err(error) => {
             // The peer's doing, so no warning.
             tracing::debug!(connection = number, %error, "a connection closes before its first request");
-            End::Finished
+            return End::Finished;
         }
-    }
-}
-
-/// Speaks HTTP on an opened connection.
-async fn speak<T, S, B>(
-    shared: Arc<Shared<S>>,
-    socket: T,
-    meter: Arc<Meter>,
-    accepted: Instant,
-    facts: Connection,
-    mut told: Told,
-) -> End
-where
-    T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    S: Service<Request<Incoming>, Response = Response<B>> + Clone + Send + Sync + 'static,
-    S::Error: Into<Box<dyn Error + Send + Sync>> + Send,
-    S::Future: Send + 'static,
-    B: Body<Data = Bytes> + Send + 'static,
-    B::Error: Into<Box<dyn Error + Send + Sync>>,
-{
-    let number = facts.number;
-    let spoken = facts.tls.as_ref().map(|tls| tls.protocol);
-    let service = {
-        let (shared, meter) = (Arc::clone(&shared), Arc::clone(&meter));
-        hyper::service::service_fn(move |request| {
-            // Here and not in the future, which may have to wait until it is begun with.
-            let (under_way, arrival) = (meter.begin(), Arrival(Instant::now()));
-            let place = shared.place(&request, facts.peer.ip(), arrival);
-            if matches!(place, Place::TurnedAway) {
-                meter.turn_away();
-            }
-            answer(Arc::clone(&shared), under_way, place, arrival, facts.clone(), request)
-        })
     };
-    let protocol = shared.limits.protocol(Tasks::new(Arc::clone(&meter)));
-    let protocol = match spoken {
-        // What was agreed on is spoken. Without TLS the first bytes tell.
-        Some(Protocol::Http2) => protocol.http2_only(),
-        Some(Protocol::Http11) => protocol.http1_only(),
-        None => protocol,
-    };
-    // Gathered before it is sealed, since many small records cost more than one; metered behind that, where one sees what the peer takes.
-    let (socket, mut outlet) = gathered(socket, Arc::clone(&meter));
-    let socket = Quiet::new(socket, Arc::clone(&meter));
-    let mut connection = pin!(protocol.serve_connection(TokioIo::new(socket), service));
-    let time_to_close = tokio::select! {
-        ended = poll_fn(|context| outlet.poll_turn(connection.as_mut(), context)) => Err(ended),
-        over = patience::ends(&meter, &shared.limits, accepted, told.crowded) => match over {
-            Over::Stalled => return End::Cut,
-            // Nothing is under way: time for one round trip, so that a request that crosses our goodbye is retried.
-            Over::Idle => Ok(shared.limits.header_timeout),
-            Over::Old => Ok(shared.limits.drain_timeout),
+    let leave = counted.leave();
+    match wire {
+        Wire::Plain(socket) => tokio::select! {
+            end = speak(shared, socket, meter, accepted, facts, told) => end,
+            () = leave.notified() => End::Cut,
         },
-        _ = told.stop.wait_for(|stop| *stop) => Ok(shared.limits.drain_timeout),
-    };
-    let ended = match time_to_close {
-        Err(ended) => Ok(ended),
-        Ok(time) => {
-            connection.as_mut().graceful_shutdown();
-            timeout(time, poll_fn(|context| outlet.poll_turn(connection.as_mut(), context))).await
-        }
-    };
-    match ended {
-        Ok(Ok(())) => End::Finished,
-        Ok(Err(error)) => {
-            // The peer's doing (garbage, a reset, a header too slow), so no warning: it would let anybody fill the log.
-            tracing::debug!(connection = number, error = &*error, "connection ended early");
-            End::Finished
-        }
-        Err(_) => End::Cut,
+        Wire::Tls(socket) => tokio::select! {
+            end = speak(shared, socket, meter, accepted, facts, told) => end,
+            () = leave.notified() => End::Cut,
+        },
     }
 }
 
 impl<S> Shared<S> {
-    fn place(&self, request: &Request<Incoming>, address: IpAddr, arrival: Arrival) -> Place {
-        let path = request.uri().path();
-        if self.ahead.as_ref().is_some_and(|ahead| ahead.admits(path, address, arrival.0)) {
-            return Place::Ahead;
+    /// Takes in a request that has come now, which may have to wait until it is begun with. What comes of it is the future: it is moved from
+    /// hand to hand for each request, so it is to be small.
+    pub(crate) fn begin<B>(
+        self: &Arc<Self>,
+        meter: &Arc<Meter>,
+        facts: Connection,
+        mut request: Request<Incoming>,
+    ) -> impl Future<
+        Output = Result<Response<impl Body<Data = Bytes, Error = Box<dyn Error + Send + Sync>> + use<S, B>>, S::Error>,
+    > + use<S, B>
+    where
+        S: Service<Request<Incoming>, Response = Response<B>> + Clone,
+        B: Body<Data = Bytes>,
+        B::Error: Into<Box<dyn Error + Send + Sync>>,
+    {
+        let mut under_way = meter.begin(!request.body().is_end_stream());
+        let place = self.place(&mut request, facts);
+        if matches!(place, Place::TurnedAway) {
+            meter.turn_away();
         }
-        self.congestion.arrive(address, arrival.0)
-    }
-}
-
-async fn answer<S, B>(
-    shared: Arc<Shared<S>>,
-    mut under_way: UnderWay,
-    place: Place,
-    arrival: Arrival,
-    facts: Connection,
-    mut request: Request<Incoming>,
-) -> Result<Response<impl Body<Data = Bytes, Error = Box<dyn Error + Send + Sync>> + use<S, B>>, S::Error>
-where
-    S: Service<Request<Incoming>, Response = Response<B>> + Clone,
-    B: Body<Data = Bytes>,
-    B::Error: Into<Box<dyn Error + Send + Sync>>,
-{
-    let response = match shared.hosts.admit(&request) {
-        Ok(()) if matches!(place, Place::TurnedAway) => {
-            request.extensions_mut().insert(facts);
-            request.extensions_mut().insert(TurnedAway);
-            shared.service.clone().oneshot(request).await?.map(Either::Left)
-        }
-        Ok(()) => {
-            if matches!(place, Place::Ahead) {
-                request.extensions_mut().insert(Ahead);
-            }
-            let turn = place.turn().await;
-            request.extensions_mut().insert(Source(facts.peer.ip().to_canonical()));
-            request.extensions_mut().insert(facts);
-            request.extensions_mut().insert(arrival);
-            let mut served = pin!(shared.service.clone().oneshot(request));
-            let begun = poll_fn(|context| Poll::Ready(served.as_mut().poll(context))).await;
-            // What it waits for now is no processor, so that the next one can have it.
-            drop(turn);
-            let served = match begun {
-                Poll::Ready(served) => served,
-                Poll::Pending => served.await,
+        let shared = Arc::clone(self);
+        // No `async fn`, which would hold the request twice.
+        async move {
+            let response = match shared.hosts.admit(&request) {
+                Ok(()) => {
+                    let turn = place.turn().await;
+                    let mut served = pin!(shared.service.clone().oneshot(request));
+                    let begun = poll_fn(|context| Poll::Ready(served.as_mut().poll(context))).await;
+                    // What it waits for now is no processor, so that the next one can have it.
+                    drop(turn);
+                    let served = match begun {
+                        Poll::Ready(served) => served,
+                        Poll::Pending => served.await,
+                    };
+                    served?.map(Either::Left)
+                }
+                Err(refusal) => shared.hosts.refuse(refusal).map(Either::Right),
             };
-            served?.map(Either::Left)
+            under_way.owes(true);
+            Ok(response.map(|body| Answer { body, rest: Bytes::new(), under_way }))
         }
-        Err(refusal) => shared.hosts.refuse(refusal).map(Either::Right),
-    };
-    under_way.owes(true);
-    Ok(response.map(|body| Answer { body, rest: Bytes::new(), under_way }))
+    }
+
+    /// Where a request stands that arrives now; it carries with it what the service is to know.
+    fn place(&self, request: &mut Request<Incoming>, facts: Connection) -> Place {
+        let (address, arrival) = (facts.peer.ip(), Arrival(Instant::now()));
+        let is_ahead = self.ahead.as_ref().is_some_and(|ahead| ahead.admits(request.uri().path(), address, arrival.0));
+        let place = if is_ahead { Place::Ahead } else { self.congestion.arrive(address, arrival.0) };
+        let known = request.extensions_mut();
+        known.insert(facts);
+        if matches!(place, Place::TurnedAway) {
+            known.insert(TurnedAway);
+            return place;
+        }
+        known.insert(Source(address.to_canonical()));
+        known.insert(arrival);
+        if is_ahead {
+            known.insert(Ahead);
+        }
+        place
+    }
 }
 
 pin_project! {

@@ -5,10 +5,9 @@
 //! is polled ([`Gathered`]), and written when its turn is over ([`Outlet`]). What must never happen here: bytes that are left behind
 //! when a turn ends and that nobody was woken for.
 
-use crate::metered::Meter;
+use crate::{metered::Meter, speak::Bottom};
 use std::{
     error::Error,
-    future::Future,
     io,
     pin::Pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -55,10 +54,10 @@ impl<T: AsyncWrite + Unpin> Outlet<T> {
     /// One turn of the connection that writes into the other end.
     pub(crate) fn poll_turn(
         &mut self,
-        connection: Pin<&mut impl Future<Output = Ended>>,
         context: &mut Context<'_>,
+        connection: impl FnOnce(&mut Context<'_>) -> Poll<Ended>,
     ) -> Poll<Ended> {
-        let ended = connection.poll(context);
+        let ended = connection(context);
         let mut outgoing = locked(&self.outgoing);
         // Others of its requests may be answered before this task has its turn again: their answers go out with these.
         if ended.is_pending() && !self.has_waited && !outgoing.bytes.is_empty() && self.meter.is_busy() {
@@ -96,6 +95,13 @@ impl<T: AsyncWrite + Unpin> Outgoing<T> {
             ready!(self.poll_write_out(context))?;
         }
         Poll::Ready(Ok(MOST_BYTES - self.bytes.len()))
+    }
+}
+
+impl<T: Bottom> Gathered<T> {
+    /// See [`Bottom::poll_readable`].
+    pub(crate) fn poll_readable(&self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        locked(&self.0).socket.poll_readable(context)
     }
 }
 
@@ -182,7 +188,7 @@ mod tests {
 
     async fn turn(outlet: &mut Outlet<Peer>, connection: impl Future<Output = Ended>) -> Poll<Ended> {
         let mut connection = std::pin::pin!(connection);
-        poll_fn(|context| Poll::Ready(outlet.poll_turn(connection.as_mut(), context))).await
+        poll_fn(|context| Poll::Ready(outlet.poll_turn(context, |context| connection.as_mut().poll(context)))).await
     }
 
     fn writes(outlet: &Outlet<Peer>) -> Vec<Vec<u8>> {
@@ -207,7 +213,7 @@ mod tests {
     #[tokio::test]
     async fn while_other_requests_are_under_way_one_turn_is_waited_for() {
         let meter = Arc::<Meter>::default();
-        let other = meter.begin();
+        let other = meter.begin(false);
         let (mut socket, mut outlet) = gathered(Peer { takes: 100, ..Peer::default() }, Arc::clone(&meter));
         assert!(turn(&mut outlet, writing(&mut socket, &[b"one "])).await.is_pending());
         assert!(writes(&outlet).is_empty());

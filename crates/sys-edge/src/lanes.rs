@@ -4,18 +4,16 @@
 //! lengthens its own lane and nobody else's: who comes alone waits behind one of each other source. What must never happen
 //! here: a lane without anybody in it, or a lane that stands twice in the order.
 
-use std::{
-    collections::{BTreeMap, HashMap, VecDeque},
-    net::IpAddr,
-};
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use sys_net::Network;
 
 /// The lanes. As many as there are waiting at most.
 #[derive(Debug)]
 pub(crate) struct Lanes<T> {
     /// Hashed under a key of this process, so that nobody aims at the places of others.
-    lanes: HashMap<IpAddr, BTreeMap<u64, T>>,
+    lanes: HashMap<Network, BTreeMap<u64, T>>,
     /// Each lane once, the next one first.
-    order: VecDeque<IpAddr>,
+    order: VecDeque<Network>,
     next_ticket: u64,
     waiting: usize,
 }
@@ -28,7 +26,7 @@ impl<T> Default for Lanes<T> {
 
 impl<T> Lanes<T> {
     /// How many have their turn before one more of this source, at most, if nobody else comes.
-    pub(crate) fn before(&self, source: IpAddr) -> usize {
+    pub(crate) fn before(&self, source: Network) -> usize {
         let own = self.length(source);
         let others = self.lanes.len() - usize::from(own > 0);
         // In each round until his own he is behind one of each other lane.
@@ -37,12 +35,12 @@ impl<T> Lanes<T> {
 
     /// Whether one more of this source has room where so many wait at most. A lane may be as long as what is left over: one
     /// alone takes half of it, two a third each, and there is always some for who comes first from elsewhere.
-    pub(crate) fn has_room(&self, source: IpAddr, most: usize) -> bool {
+    pub(crate) fn has_room(&self, source: Network, most: usize) -> bool {
         self.length(source) < most.saturating_sub(self.waiting)
     }
 
     /// Puts one more at the end of his lane. The ticket is for [`Lanes::remove`].
-    pub(crate) fn push(&mut self, source: IpAddr, value: T) -> u64 {
+    pub(crate) fn push(&mut self, source: Network, value: T) -> u64 {
         let ticket = self.next_ticket;
         self.next_ticket += 1;
         self.waiting += 1;
@@ -55,7 +53,7 @@ impl<T> Lanes<T> {
     }
 
     /// Takes out who goes away, unless he has had his turn.
-    pub(crate) fn remove(&mut self, source: IpAddr, ticket: u64) -> Option<T> {
+    pub(crate) fn remove(&mut self, source: Network, ticket: u64) -> Option<T> {
         let lane = self.lanes.get_mut(&source)?;
         let value = lane.remove(&ticket)?;
         self.waiting -= 1;
@@ -80,7 +78,7 @@ impl<T> Lanes<T> {
         Some(value)
     }
 
-    fn length(&self, source: IpAddr) -> usize {
+    fn length(&self, source: Network) -> usize {
         self.lanes.get(&source).map_or(0, BTreeMap::len)
     }
 
@@ -95,8 +93,8 @@ impl<T> Lanes<T> {
 mod tests {
     use super::*;
 
-    fn source(last: u8) -> IpAddr {
-        IpAddr::from([192, 0, 2, last])
+    fn source(last: u8) -> Network {
+        Network::V4([192, 0, 2, last])
     }
 
     #[test]

@@ -31,7 +31,7 @@ mod opened;
 mod patience;
 pub mod plain;
 pub mod proxy;
-mod sources;
+mod speak;
 mod tasks;
 pub mod tls;
 

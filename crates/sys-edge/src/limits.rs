@@ -1,7 +1,8 @@
 //! What one listener and one connection may hold and how long they may take.
 
 use crate::tasks::Tasks;
-use hyper_util::{rt::TokioTimer, server::conn::auto};
+use hyper::server::conn::{http1, http2};
+use hyper_util::rt::TokioTimer;
 use std::time::Duration;
 
 /// Bounds of a listener. Every value is legal; the defaults suit one small server.
@@ -10,7 +11,7 @@ pub struct Limits {
     /// Connections open at once. Who comes then takes the place of one whose source has many more than his; where none has, he waits in
     /// the kernel's backlog until one closes, and those that are idle close early.
     pub connections: usize,
-    /// Connections from one source (an IPv4 address, or the /64 of an IPv6 address). Further ones close at once.
+    /// Connections from one source (see [`sys_net::Network`]). Further ones close at once.
     pub connections_per_source: usize,
     /// From accepting a connection to its first whole request head, and for each further HTTP/1.1 head. Also bounds how
     /// long a client may take to say which protocol it speaks, and how long an idle one may take to say goodbye.
@@ -18,7 +19,8 @@ pub struct Limits {
     /// From accepting a connection to the end of its TLS handshake, the header of a proxy included. A handshake that would have to
     /// wait for half of it until it is begun with is turned away when it arrives.
     pub handshake_timeout: Duration,
-    /// A connection without a request under way closes after this time, and before twice this time.
+    /// A connection without a request under way closes after this time, and before twice this time; with HTTP/1.1, after a request
+    /// that came with a body, already after [`Limits::header_timeout`].
     pub idle_timeout: Duration,
     /// The same while others wait for a place.
     pub crowded_idle_timeout: Duration,
@@ -84,18 +86,22 @@ const HTTP1_BUFFER_FLOOR_BYTES: usize = 8_192;
 const PENDING_RESETS_PER_STREAM: u32 = 2;
 
 impl Limits {
-    /// A protocol engine for one connection within these limits.
-    pub(crate) fn protocol(&self, tasks: Tasks) -> auto::Builder<Tasks> {
-        let resets = self.concurrent_streams.saturating_mul(PENDING_RESETS_PER_STREAM);
-        let mut builder = auto::Builder::new(tasks);
+    /// What speaks HTTP/1.1 on one connection within these limits.
+    pub(crate) fn http1(&self) -> http1::Builder {
+        let mut builder = http1::Builder::new();
         builder
-            .http1()
             .timer(TokioTimer::new())
             .header_read_timeout(self.header_timeout)
             .max_buf_size(self.http1_buffer_bytes.max(HTTP1_BUFFER_FLOOR_BYTES))
             .max_headers(self.http1_headers);
         builder
-            .http2()
+    }
+
+    /// What speaks HTTP/2 on one connection within these limits.
+    pub(crate) fn http2(&self, tasks: Tasks) -> http2::Builder<Tasks> {
+        let resets = self.concurrent_streams.saturating_mul(PENDING_RESETS_PER_STREAM);
+        let mut builder = http2::Builder::new(tasks);
+        builder
             .timer(TokioTimer::new())
             .max_concurrent_streams(self.concurrent_streams)
             .max_pending_accept_reset_streams(usize::try_from(resets).unwrap_or(usize::MAX))

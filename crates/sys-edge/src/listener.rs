@@ -9,18 +9,17 @@ use crate::{
     connection::{self, Connection, End, Shared, Told},
     opened::Door,
     proxy::ProxySources,
-    sources::Room,
     tls::Tls,
 };
 use bytes::Bytes;
 use http::{Request, Response};
 use hyper::body::{Body, Incoming};
-use std::{error::Error, io, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
+use std::{error::Error, io, net::SocketAddr, sync::Arc};
+use sys_net::{AcceptError, Acceptor};
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::{OwnedSemaphorePermit, Semaphore, watch},
+    sync::watch,
     task::JoinSet,
-    time::sleep,
 };
 use tower::Service;
 
@@ -85,16 +84,10 @@ pub enum BindError {
 /// Why a listener stopped by itself.
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
-    /// The system gave no connection for [`ACCEPT_FAILURES`] attempts in a row.
-    #[error("the system accepts no connections any more")]
-    Accept(#[source] io::Error),
+    /// The system gives no connections any more.
+    #[error(transparent)]
+    Accept(#[from] AcceptError),
 }
-
-/// Failures to accept, in a row, after which a listener gives up: 10 s with [`ACCEPT_PAUSE`] between them. Running out
-/// of file descriptors passes when connections close; a broken socket never does.
-pub const ACCEPT_FAILURES: u32 = 100;
-/// Pause after a failure to accept, so that the loop does not spin while descriptors are short.
-pub const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 impl Bind {
     /// This address, with the usual bounds, the hosts of loopback, no TLS and no proxy.
@@ -171,91 +164,25 @@ impl Listener {
         B::Error: Into<Box<dyn Error + Send + Sync>>,
     {
         let Self { socket, local, limits, hosts, tls, proxy, ahead } = self;
-        let slots = Arc::new(Semaphore::new(limits.connections.min(Semaphore::MAX_PERMITS)));
         let congestion = Arc::new(Congestion::new(limits.longest_wait));
         let door = Door::new(tls, proxy, &limits);
+        let acceptor = Acceptor::new(socket, limits.connections, door.sources());
         let shared = Arc::new(Shared { limits, door, hosts, congestion, ahead, service });
         let (stop, stopping) = watch::channel(false);
-        let (crowd, crowded) = watch::channel(false);
-        let told = Told { stop: stopping, crowded };
-        let mut tasks = JoinSet::new();
-        let mut shutdown = pin!(shutdown);
+        let told = Told { stop: stopping, crowded: acceptor.crowded() };
         let mut number = 0;
-        let mut waiting = None;
-        let ended = loop {
-            tokio::select! {
-                biased;
-                () = &mut shutdown => break Ok(()),
-                Some(_) = tasks.join_next(), if !tasks.is_empty() => {}
-                accepted = accept(&socket, &slots, &crowd, &shared.door, &mut waiting) => {
-                    let (stream, peer, slot) = match accepted { Ok(accepted) => accepted, Err(error) => break Err(error) };
-                    let Ok(counted) = shared.door.count(peer.ip()) else { continue };
-                    number += 1;
-                    let local = stream.local_addr().unwrap_or(local);
-                    let facts = Connection { number, peer, local, tls: None };
-                    let served = connection::serve(Arc::clone(&shared), stream, facts, counted, told.clone());
-                    tasks.spawn(async move {
-                        let _place = slot;
-                        served.await
-                    });
-                }
-            }
+        let begin = |stream: TcpStream, peer: SocketAddr| {
+            let counted = shared.door.count(peer.ip()).ok()?;
+            number += 1;
+            let local = stream.local_addr().unwrap_or(local);
+            let facts = Connection { number, peer, local, tls: None };
+            Some(connection::serve(Arc::clone(&shared), stream, facts, counted, told.clone()))
         };
-        drop(socket);
+        let (tasks, ended) = acceptor.each(shutdown, begin).await;
         // Nobody listens where no connection is open; that is as good as told.
         let _ = stop.send(true);
         let drained = drain(tasks).await;
-        ended.map(|()| drained)
-    }
-}
-
-/// Waits for a connection, then for a free slot, which another one may have to leave for it. While there is no slot, the connections hear
-/// that it is crowded. Who was accepted stands in `waiting`, where he is found again if this is begun anew.
-async fn accept(
-    socket: &TcpListener,
-    slots: &Arc<Semaphore>,
-    crowd: &watch::Sender<bool>,
-    door: &Door,
-    waiting: &mut Option<(TcpStream, SocketAddr)>,
-) -> Result<(TcpStream, SocketAddr, OwnedSemaphorePermit), ServeError> {
-    loop {
-        let is_crowded = slots.available_permits() == 0;
-        crowd.send_if_modified(|crowded| std::mem::replace(crowded, is_crowded) != is_crowded);
-        if waiting.is_none() {
-            let (stream, peer) = accepted(socket).await?;
-            if slots.available_permits() == 0 && door.make_room(peer.ip()) == Room::TooMany {
-                continue;
-            }
-            *waiting = Some((stream, peer));
-            continue;
-        }
-        let slot = Arc::clone(slots).acquire_owned().await;
-        let slot = slot.map_err(|closed| ServeError::Accept(io::Error::other(closed)))?;
-        crowd.send_if_modified(std::mem::take);
-        if let Some((stream, peer)) = waiting.take() {
-            return Ok((stream, peer, slot));
-        }
-    }
-}
-
-async fn accepted(socket: &TcpListener) -> Result<(TcpStream, SocketAddr), ServeError> {
-    let mut failures = 0;
-    loop {
-        match socket.accept().await {
-            Ok((stream, peer)) => {
-                // Small answers must not wait for a full packet. A socket that refuses this is about to fail anyway.
-                let _ = stream.set_nodelay(true);
-                return Ok((stream, peer));
-            }
-            Err(error) => {
-                failures += 1;
-                tracing::warn!(%error, failures, "cannot accept a connection");
-                if failures >= ACCEPT_FAILURES {
-                    return Err(ServeError::Accept(error));
-                }
-                sleep(ACCEPT_PAUSE).await;
-            }
-        }
+        Ok(ended.map(|()| drained)?)
     }
 }
 

@@ -35,6 +35,8 @@ pub(crate) struct Meter {
     owed: AtomicU64,
     handed_over: AtomicU64,
     written_bytes: AtomicU64,
+    /// Whether the last request came with a body.
+    has_body: AtomicBool,
     /// Whether the socket took no more at the last attempt.
     blocked: AtomicBool,
     /// Whether a request was turned away since the socket was read.
@@ -88,8 +90,15 @@ impl Meter {
         self.written_bytes.fetch_add(bytes, Ordering::Relaxed);
     }
 
+    /// Whether nothing of a request is under way on a connection that has one at a time. It is not said of one that came with a body,
+    /// of which a part may still be to be read when it is answered.
+    pub(crate) fn is_between_requests(&self) -> bool {
+        self.begun() > 0 && !self.is_busy() && !self.is_waited_for() && !self.has_body.load(Ordering::Relaxed)
+    }
+
     /// Counts a request from here until the guard is dropped.
-    pub(crate) fn begin(self: &Arc<Self>) -> UnderWay {
+    pub(crate) fn begin(self: &Arc<Self>, has_body: bool) -> UnderWay {
+        self.has_body.store(has_body, Ordering::Relaxed);
         self.begun.fetch_add(1, Ordering::AcqRel);
         UnderWay { meter: Arc::clone(self), owes: false }
     }
@@ -172,6 +181,11 @@ impl Metered {
         self.readable_bytes = Some(most.saturating_sub(read));
         buffer.advance(read);
         Poll::Ready(Ok(()))
+    }
+
+    /// Ready when the peer has sent something, or has gone, since a read has found nothing.
+    pub(crate) fn poll_arrival(&self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.stream.poll_read_ready(context)
     }
 
     /// Ready when this socket may be read.

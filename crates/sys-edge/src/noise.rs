@@ -5,14 +5,15 @@
 //! Other floods are bounded by the protocol's own code: heads without an end, streams that are reset, small pieces
 //! of bodies. What must never happen here: a look into what a frame carries.
 
-use crate::metered::Meter;
+use crate::{gathered::Gathered, metered::Meter, speak::Bottom, tls::Protocol};
+use bytes::{BufMut, Bytes, BytesMut};
 use std::{
     io,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
 };
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 
 /// Such frames that every connection may send: three pings a second for as long as it may be open.
 const FREE: u64 = 10_000;
@@ -37,6 +38,8 @@ const END_STREAM: u8 = 1;
 #[derive(Debug)]
 pub(crate) struct Quiet<T> {
     socket: T,
+    /// Read and counted already, and to be read once more.
+    again: Bytes,
     frames: Frames,
     meter: Arc<Meter>,
 }
@@ -62,7 +65,14 @@ enum State {
 
 impl<T> Quiet<T> {
     pub(crate) fn new(socket: T, meter: Arc<Meter>) -> Self {
-        Self { socket, frames: Frames { state: State::Preface(0), noise: 0 }, meter }
+        Self { socket, again: Bytes::new(), frames: Frames { state: State::Preface(0), noise: 0 }, meter }
+    }
+
+    /// These bytes, which were read here, are read once more; tells whether there are any.
+    pub(crate) fn read_again(&mut self, bytes: Bytes) -> bool {
+        // None of them may still be a piece of a buffer.
+        self.again = if bytes.is_empty() { Bytes::new() } else { bytes };
+        !self.again.is_empty()
     }
 
     fn check(&self) -> io::Result<()> {
@@ -72,6 +82,31 @@ impl<T> Quiet<T> {
             return Ok(());
         }
         Err(io::Error::new(io::ErrorKind::InvalidData, "the peer sends too many frames that ask for nothing"))
+    }
+}
+
+impl<T: AsyncRead + Unpin> Quiet<T> {
+    /// What its client speaks, by the first bytes that he sends.
+    pub(crate) async fn protocol(&mut self) -> io::Result<Protocol> {
+        let mut first = BytesMut::with_capacity(PREFACE.len());
+        let protocol = loop {
+            let left = PREFACE.len() - first.len();
+            if left == 0 {
+                break Protocol::Http2;
+            }
+            if self.read_buf(&mut (&mut first).limit(left)).await? == 0 || !PREFACE.starts_with(&first) {
+                break Protocol::Http11;
+            }
+        };
+        self.again = first.freeze();
+        Ok(protocol)
+    }
+}
+
+impl<T: Bottom> Quiet<Gathered<T>> {
+    /// See [`Bottom::poll_readable`].
+    pub(crate) fn poll_readable(&self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.socket.poll_readable(context)
     }
 }
 
@@ -133,6 +168,11 @@ impl<T: AsyncRead + Unpin> AsyncRead for Quiet<T> {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        if !self.again.is_empty() {
+            let length = self.again.len().min(buffer.remaining());
+            buffer.put_slice(&self.again.split_to(length));
+            return Poll::Ready(Ok(()));
+        }
         self.check()?;
         let before = buffer.filled().len();
         ready!(Pin::new(&mut self.socket).poll_read(context, buffer))?;
@@ -170,13 +210,20 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Quiet<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tokio::io::AsyncReadExt;
+    use tokio::io::AsyncWriteExt;
 
     const PING: u8 = 6;
 
     fn frame(kind: u8, flags: u8, payload: &[u8]) -> Vec<u8> {
         let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
         [&length[1..], &[kind, flags, 0, 0, 0, 1], payload].concat()
+    }
+
+    /// Gives these bytes so many at a time.
+    fn in_pieces(bytes: &'static [u8], size: usize) -> impl AsyncRead + Unpin {
+        let (mut far, near) = tokio::io::duplex(size);
+        tokio::spawn(async move { far.write_all(bytes).await });
+        near
     }
 
     fn noise(pieces: &[&[u8]]) -> u64 {
@@ -211,6 +258,33 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn the_first_bytes_tell_what_is_spoken_and_are_read_once_more() {
+        let http2 = [PREFACE, &frame(PING, 0, &[7; 8])].concat().leak();
+        for (bytes, expect) in [
+            (&*http2, Protocol::Http2),
+            (PREFACE, Protocol::Http2),
+            (b"GET / HTTP/1.1\r\n", Protocol::Http11),
+            (b"PRI * HTTP/2.0\r\n\r\nSX and more than that", Protocol::Http11),
+            (b"PRI", Protocol::Http11),
+            (b"P", Protocol::Http11),
+            (b"", Protocol::Http11),
+        ] {
+            for size in [1, 7, PREFACE.len() - 1, PREFACE.len(), 100] {
+                let mut socket = Quiet::new(in_pieces(bytes, size), Arc::default());
+                assert_eq!(socket.protocol().await.unwrap(), expect, "{bytes:?} by {size}");
+                let mut read = Vec::new();
+                socket.read_to_end(&mut read).await.unwrap();
+                assert_eq!(read, bytes, "by {size}");
+                assert_eq!(
+                    socket.frames.noise,
+                    u64::from(bytes.len() > PREFACE.len() && expect == Protocol::Http2),
+                    "counted once"
+                );
+            }
+        }
+    }
+
+    #[tokio::test]
     async fn who_asks_for_something_may_make_the_more_noise() {
         let pings = |count: u64| [PREFACE, &frame(PING, 0, &[7; 8]).repeat(usize::try_from(count).unwrap())].concat();
         let read = async |count: u64, meter: Arc<Meter>| {
@@ -220,7 +294,7 @@ mod tests {
         assert!(read(FREE, Arc::default()).await.is_ok());
         assert!(read(FREE + 1, Arc::default()).await.is_err());
         let meter = Arc::<Meter>::default();
-        let mut request = meter.begin();
+        let mut request = meter.begin(false);
         assert!(read(FREE + FOR_EACH, Arc::clone(&meter)).await.is_ok());
         request.owes(true);
         assert!(read(FREE + 2 * FOR_EACH, Arc::clone(&meter)).await.is_ok());

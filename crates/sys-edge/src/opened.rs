@@ -10,7 +10,6 @@ use crate::{
     connection::Connection,
     metered::{Meter, Metered},
     proxy::{self, Ends, ProxyError},
-    sources::{Counted, Room, Sources},
     tls::{Accepted, Tls, TlsError},
 };
 use std::{
@@ -22,6 +21,7 @@ use std::{
     task::Poll,
     time::{Duration, Instant},
 };
+use sys_net::{Counted, Sources};
 use tokio::{io::AsyncWriteExt, net::TcpStream};
 use tokio_boring::SslStream;
 
@@ -37,7 +37,6 @@ pub(crate) struct Door {
     /// The turns of handshakes.
     handshakes: Arc<Congestion>,
     sources: Arc<Sources>,
-    connections_per_source: usize,
     time: Duration,
 }
 
@@ -80,8 +79,8 @@ impl Door {
         // The head of the first request is to come in what is left of its own time.
         let time = limits.handshake_timeout.min(limits.header_timeout);
         let handshakes = Arc::new(Congestion::of_handshakes(time / 2));
-        let connections_per_source = limits.connections_per_source;
-        Self { tls, proxy, handshakes, sources: Arc::default(), connections_per_source, time }
+        let sources = Arc::new(Sources::new(limits.connections_per_source));
+        Self { tls, proxy, handshakes, sources, time }
     }
 
     /// The most that [`Door::open`] may take.
@@ -95,13 +94,13 @@ impl Door {
         if self.proxy.contain(peer) {
             return Ok(None);
         }
-        let counted = self.sources.count(peer, self.connections_per_source);
+        let counted = self.sources.count(peer);
         counted.map(Some).ok_or(NotOpened::ManyOfSource)
     }
 
-    /// What there is for who has connected where all places are taken. Who comes through a proxy may be anybody, who has none.
-    pub(crate) fn make_room(&self, peer: IpAddr) -> Room {
-        self.sources.make_room(peer)
+    /// Who has the places. Who comes through a proxy has none until he is known, and may be anybody until then.
+    pub(crate) fn sources(&self) -> Arc<Sources> {
+        Arc::clone(&self.sources)
     }
 
     /// Opens a connection. There is nothing to serve on it if it was for the validation of a name.
@@ -117,7 +116,7 @@ impl Door {
             None => {
                 let ends = Ends { peer: facts.peer, local: facts.local };
                 Ends { peer: facts.peer, local: facts.local } = proxy::read(&mut stream, ends, self.time).await?;
-                let counted = self.sources.count(facts.peer.ip(), self.connections_per_source);
+                let counted = self.sources.count(facts.peer.ip());
                 counted.ok_or(NotOpened::ManyOfSource)?
             }
         };

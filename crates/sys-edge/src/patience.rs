@@ -7,9 +7,11 @@ use tokio::{sync::watch, time::sleep};
 /// Looks at a connection in the time of its shortest patience.
 const LOOKS: u32 = 2;
 
-/// Why a connection is to close.
+/// What a connection is to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Over {
+    /// To pause: it is between two requests, and has not paused since the last.
+    Pause,
     /// No request for too long.
     Idle,
     /// It was open for long enough, and begins anew.
@@ -18,15 +20,15 @@ pub(crate) enum Over {
     Stalled,
 }
 
-/// Comes back when a connection that was accepted then has tried our patience. `crowded` tells that others wait for a place.
+/// Comes back when a connection has tried our patience, or is to pause where it may. `crowded` tells that others wait for a place.
 pub(crate) async fn ends(
+    watch: &mut Watch,
     meter: &Meter,
     limits: &Limits,
-    accepted: Instant,
-    mut crowded: watch::Receiver<bool>,
+    crowded: &mut watch::Receiver<bool>,
+    may_pause: bool,
 ) -> Over {
     let shortest = limits.header_timeout.min(limits.idle_timeout).min(limits.stall_timeout).min(limits.connection_age);
-    let mut watch = Watch::new(accepted);
     loop {
         tokio::select! {
             () = sleep(shortest / LOOKS) => {}
@@ -38,22 +40,34 @@ pub(crate) async fn ends(
         if let Some(over) = watch.look(meter, limits, is_crowded, Instant::now()) {
             return over;
         }
+        if may_pause && watch.pauses(meter) {
+            return Over::Pause;
+        }
     }
 }
 
 /// What was seen of a connection.
 #[derive(Debug)]
-struct Watch {
+pub(crate) struct Watch {
     opened: Instant,
     active: Instant,
     begun: u64,
+    /// The requests that had begun when it paused last.
+    paused: u64,
     /// Since when the peer is waited for, and what the socket had taken then.
     waiting: Option<(Instant, u64)>,
 }
 
 impl Watch {
-    fn new(now: Instant) -> Self {
-        Self { opened: now, active: now, begun: 0, waiting: None }
+    /// Of a connection that was accepted now.
+    pub(crate) fn new(now: Instant) -> Self {
+        Self { opened: now, active: now, begun: 0, paused: 0, waiting: None }
+    }
+
+    /// Whether it is to pause; once after each request at most, so that who sends his next one slowly is not waited for anew.
+    fn pauses(&mut self, meter: &Meter) -> bool {
+        let begun = meter.begun();
+        meter.is_between_requests() && std::mem::replace(&mut self.paused, begun) != begun
     }
 
     fn look(&mut self, meter: &Meter, limits: &Limits, is_crowded: bool, now: Instant) -> Option<Over> {
@@ -115,7 +129,7 @@ mod tests {
         let mut watch = Watch::new(begun);
         assert_eq!(watch.look(&meter, &limits, false, after(begun, 9)), None);
         assert_eq!(watch.look(&meter, &limits, false, after(begun, 10)), Some(Over::Idle));
-        let request = meter.begin();
+        let request = meter.begin(false);
         assert_eq!(watch.look(&meter, &limits, true, after(begun, 1_000)), None, "it is busy");
         drop(request);
         assert_eq!(watch.look(&meter, &limits, false, after(begun, 1_119)), None);
@@ -128,7 +142,7 @@ mod tests {
         let (limits, begun) = (Limits::default(), Instant::now());
         let meter = Arc::new(Meter::default());
         let mut watch = Watch::new(begun);
-        let mut request = meter.begin();
+        let mut request = meter.begin(false);
         assert_eq!(watch.look(&meter, &limits, false, after(begun, 600)), None, "we think, he waits");
         request.owes(true);
         assert_eq!(watch.look(&meter, &limits, false, after(begun, 601)), None);
@@ -152,7 +166,7 @@ mod tests {
     fn nobody_stays_for_ever() {
         let (limits, begun) = (Limits::default(), Instant::now());
         let meter = Arc::new(Meter::default());
-        let _request = meter.begin();
+        let _request = meter.begin(false);
         let mut watch = Watch::new(begun);
         assert_eq!(watch.look(&meter, &limits, false, after(begun, 3_599)), None);
         assert_eq!(watch.look(&meter, &limits, false, after(begun, 3_600)), Some(Over::Old));

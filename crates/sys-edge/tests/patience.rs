@@ -14,7 +14,7 @@ use std::{
     convert::Infallible,
     net::SocketAddr,
     pin::Pin,
-    sync::Arc,
+    sync::{Arc, Mutex},
     task::{Context, Poll},
     time::Duration,
 };
@@ -63,26 +63,35 @@ impl Drop for Told {
 struct Server {
     addr: SocketAddr,
     dropped: Arc<Notify>,
+    stop: Arc<Notify>,
 }
 
 impl Server {
-    /// Serves `/large`, `/page`, `/never` (an answer that does not go on after its first piece) and small answers.
+    /// Serves `/large`, `/page`, `/never` (an answer that does not go on after its first piece) and small answers; `/held` keeps the
+    /// body that it was asked with, and does not read it.
     async fn start(limits: Limits) -> Self {
         let addr = SocketAddr::from(([127, 0, 0, 1], 0));
         let listener = Listener::bind(Bind { limits, ..Bind::at(addr) }).await.expect("bind");
         let (addr, dropped) = (listener.local_addr(), Arc::new(Notify::new()));
         let told = Arc::clone(&dropped);
+        let held = Arc::new(Mutex::new(Vec::new()));
         let service = service_fn(move |request: Request<Incoming>| {
             let body: Answer = match request.uri().path() {
                 "/large" => Told { body: Full::from(vec![0; LARGE_BYTES]), dropped: Arc::clone(&told) }.boxed_unsync(),
                 "/never" => StreamBody::new(Halting(Some(Bytes::from_static(b"first")))).boxed_unsync(),
                 "/page" => Full::from(vec![0; 4_096]).boxed_unsync(),
+                "/held" => {
+                    held.lock().expect("no panic").push(request.into_body());
+                    Full::from("small").boxed_unsync()
+                }
                 _ => Full::from("small").boxed_unsync(),
             };
             std::future::ready(Ok::<_, Infallible>(Response::new(body)))
         });
-        tokio::spawn(listener.serve(service, std::future::pending()));
-        Self { addr, dropped }
+        let stop = Arc::new(Notify::new());
+        let stopped = Arc::clone(&stop);
+        tokio::spawn(listener.serve(service, async move { stopped.notified().await }));
+        Self { addr, dropped, stop }
     }
 
     async fn http1(&self, path: &str) -> TcpStream {
@@ -191,6 +200,92 @@ async fn a_client_with_a_small_window_gets_the_whole_answer() {
         read += frame.expect("no error").into_data().expect("data").len();
     }
     assert_eq!(read, LARGE_BYTES);
+}
+
+/// Reads one small answer, and what the server is seen to have sent behind it.
+async fn small_answer(stream: &mut TcpStream) -> String {
+    let mut answer = Vec::new();
+    while !answer.ends_with(b"small") {
+        let read = timeout(NEVER, stream.read_buf(&mut answer)).await.expect("an answer").expect("no error");
+        assert!(read > 0, "the server closes");
+    }
+    String::from_utf8(answer).expect("text")
+}
+
+#[tokio::test]
+async fn between_two_requests_a_connection_is_waited_for_longer_than_within_one() {
+    let server = Server::start(Limits { header_timeout: SHORT, ..Limits::default() }).await;
+    let mut paused = server.http1("/").await;
+    small_answer(&mut paused).await;
+    // Longer than the time for a head: as long as it takes until two others, one after the other, have been given it and have not used it.
+    for _ in 0..2 {
+        let mut slow = TcpStream::connect(server.addr).await.expect("connect");
+        slow.write_all(b"GET / HTTP/1.1\r\n").await.expect("write");
+        assert_eq!(until_closed(slow).await, 0);
+    }
+    for _ in 0..2 {
+        paused.write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n").await.expect("write");
+        assert!(small_answer(&mut paused).await.starts_with("HTTP/1.1 200"));
+    }
+    // The next request has its time from its first byte on, however often he who sends it is looked at.
+    paused.write_all(b"GET / HTTP/1.1\r\nHost:").await.expect("write");
+    assert_eq!(until_closed(paused).await, 0, "a head that does not end is not waited for");
+}
+
+#[tokio::test]
+async fn a_head_that_comes_in_pieces_around_a_pause_is_read_whole() {
+    const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    // A look every few milliseconds: pauses fall anywhere into what is sent.
+    let limits = Limits { stall_timeout: Duration::from_millis(4), ..Limits::default() };
+    let server = Server::start(limits).await;
+    let mut stream = server.http1("/").await;
+    for round in 0..20 {
+        let answer = small_answer(&mut stream).await;
+        assert!(answer.starts_with("HTTP/1.1 200"), "{round}: {answer}");
+        assert_eq!(answer.matches("HTTP/1.1").count(), 1, "{round}: {answer}");
+        for piece in REQUEST.chunks(1 + round) {
+            stream.write_all(piece).await.expect("write");
+            timeout(NEVER, tokio::task::yield_now()).await.expect("a turn");
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_rest_of_a_body_that_nobody_read_is_no_request() {
+    let limits = Limits { stall_timeout: Duration::from_millis(4), idle_timeout: 5 * SHORT, ..Limits::default() };
+    let server = Server::start(limits).await;
+    let hidden = "GET /hidden HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    for head in [
+        format!("POST /held HTTP/1.1\r\nHost: localhost\r\nContent-Length: {}\r\n\r\n", hidden.len()),
+        "POST /held HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n".to_owned(),
+        "GET /held HTTP/1.1\r\nHost: localhost\r\nContent-Length: 41\r\n\r\n".to_owned(),
+    ] {
+        let mut stream = TcpStream::connect(server.addr).await.expect("connect");
+        stream.write_all(head.as_bytes()).await.expect("write");
+        small_answer(&mut stream).await;
+        // Other connections pause meanwhile, so this one would have.
+        let mut other = server.http1("/").await;
+        small_answer(&mut other).await;
+        assert!(timeout(SHORT, other.read_u8()).await.is_err(), "the other waits");
+        // The server may have closed by now, which is as good.
+        let _ = stream.write_all(hidden.as_bytes()).await;
+        assert_eq!(until_closed(stream).await, 0, "{head}");
+    }
+}
+
+#[tokio::test]
+async fn a_connection_that_pauses_closes_when_it_has_been_idle_for_long_and_at_a_drain() {
+    let limits = Limits { idle_timeout: SHORT, ..Limits::default() };
+    let server = Server::start(limits).await;
+    let mut paused = server.http1("/").await;
+    small_answer(&mut paused).await;
+    assert_eq!(until_closed(paused).await, 0);
+    let server = Server::start(Limits { stall_timeout: SHORT / 10, ..Limits::default() }).await;
+    let mut paused = server.http1("/").await;
+    small_answer(&mut paused).await;
+    assert!(timeout(SHORT, paused.read_u8()).await.is_err(), "it waits");
+    server.stop.notify_one();
+    assert_eq!(until_closed(paused).await, 0);
 }
 
 #[tokio::test]

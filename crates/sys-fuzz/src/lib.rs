@@ -36,6 +36,7 @@ mod store;
 mod tests;
 mod things;
 mod token;
+mod trace;
 mod update;
 mod zone;
 
@@ -93,6 +94,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "session_file", run: client::session_file },
     Target { name: "stored_key", run: store::key },
     Target { name: "stored_value", run: store::value },
+    Target { name: "trace_context", run: trace::context },
     Target { name: "update_mask", run: update::mask },
     Target { name: "validation_rule", run: contract::validation_rule },
     Target { name: "write_ahead_log", run: store::log },

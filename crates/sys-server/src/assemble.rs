@@ -25,6 +25,7 @@ use sys_core::{
 };
 use sys_edge::{Bind, Drained, Limits, Listener, tls::Tls};
 use sys_keys::{Entropy, Keyring, SystemEntropy, Unsealer};
+use sys_otlp::Exporter;
 use sys_store::{
     Store,
     engine::{
@@ -49,6 +50,8 @@ pub struct Config {
     pub edge: EdgeConfig,
     /// What to answer metrics on, if anything.
     pub metrics_listen: Option<SocketAddr>,
+    /// Where to send traces of calls, if anywhere.
+    pub traces: Option<sys_otlp::Settings>,
     /// Who signs access tokens; by default the address that it listens on.
     pub issuer: Option<String>,
     /// What opens the master key.
@@ -105,6 +108,7 @@ pub struct Server {
     listener: Listener,
     edge: Edge,
     metrics: Option<Listener>,
+    traces: Exporter,
 }
 
 impl Server {
@@ -134,6 +138,10 @@ impl Server {
             Settings { issuer: issuer.clone(), rates: config.rates, clock: config.clock, countries: config.countries };
         let about = sys_account::Settings { server: issuer.clone(), accounts_found_orgs: config.allow_org_create };
         let mut monitor = monitor_over(store.clone(), settings, about, in_process, &config.modules).await?;
+        let mut instance = [0; 16];
+        monitor.store().entropy().fill(&mut instance);
+        let traces = Exporter::start(monitor.tracer(), config.traces, instance);
+        let traces = traces.context("traces of this server are sent already")?;
         let edge = Edge::start(config.edge, &config.limits, listener.local_addr(), tls, &monitor).await?;
         tell_unserved(&store, &monitor).await?;
         if let Some(so_far) = monitor.unfinished_import().await? {
@@ -149,7 +157,7 @@ impl Server {
         };
         monitor.send_mail_with(mailer.into_send());
         monitor.keep_audit(config.audit_retention);
-        Ok(Self { monitor, data_dir, issuer, listener, edge, metrics })
+        Ok(Self { monitor, data_dir, issuer, listener, edge, metrics, traces })
     }
 
     /// The address that it listens on.
@@ -179,7 +187,7 @@ impl Server {
 
     /// What can be changed while it serves.
     pub fn live(&self) -> Live {
-        self.edge.live()
+        self.edge.live(self.traces.switch())
     }
 
     /// The SHA-256 of the certificate by which clients trust it, where it signs its own.
@@ -256,6 +264,7 @@ impl Server {
             tracing::warn!("metrics were not answered to the end");
         }
         self.monitor.stop().await;
+        self.traces.stop().await;
         Ok(served?)
     }
 }
@@ -308,6 +317,12 @@ pub(crate) async fn open_store(data_dir: &DataDir, unsealer: Unsealer, cache_byt
         let options = RedbOptions { cache_bytes, ..RedbOptions::default() };
         RedbEngine::open(&path, options).map_err(|error| match error {
             EngineError::Io(_) => anyhow!(error).context(format!("{} does not open", path.display())),
+            // It writes before it reads: what the log holds goes into the file.
+            EngineError::Full => anyhow!(
+                "{} does not open, because the disk that it is on is full: free some MiB there, then try again; nothing that was \
+                 stored is lost",
+                path.display()
+            ),
             other => other.into(),
         })
     })

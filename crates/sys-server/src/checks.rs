@@ -14,6 +14,10 @@ use sys_server::{
 };
 use zeroize::Zeroizing;
 
+/// Bits of a mode. A group may read a secret, as when root renews certificates for the server's user; nobody but that user has
+/// anything to do in the data directory.
+const EVERYBODY: u32 = 0o007;
+const OTHERS: u32 = 0o077;
 /// What `mail.from` is tried with where no mail server is named.
 const NO_MAIL_SERVER: &str = "smtp://localhost";
 
@@ -24,8 +28,9 @@ pub(crate) fn check(path: &Path) -> anyhow::Result<String> {
     let mut problems = Vec::new();
     let account = file.tls.acme.as_ref().and_then(|acme| acme.external_account.as_ref());
     let keys = file.tls.files.iter().map(|files| &files.key).chain(account.map(|account| &account.key_file));
-    for secret in file.passphrase_file.iter().chain(&file.danger_key_file).chain(keys).filter(|secret| is_open(secret))
-    {
+    let secrets = file.passphrase_file.iter().chain(keys).chain(&file.traces.headers_file);
+    let own = file.danger_key_file.iter().filter(|secret| is_open(secret, OTHERS));
+    for secret in secrets.filter(|secret| is_open(secret, EVERYBODY)).chain(own) {
         problems.push(format!("{0} can be read by others: run `chmod 600 {0}`", secret.display()));
     }
     for files in &file.tls.files {
@@ -37,7 +42,7 @@ pub(crate) fn check(path: &Path) -> anyhow::Result<String> {
     let data_dir = &config.data_dir;
     if data_dir.exists() && !data_dir.is_dir() {
         problems.push(format!("data_dir: {} is no directory", data_dir.display()));
-    } else if is_open(data_dir) {
+    } else if is_open(data_dir, OTHERS) {
         problems.push(format!("data_dir: {0} is open to others: run `chmod 700 {0}`", data_dir.display()));
     }
     for dir in &config.modules {
@@ -87,7 +92,7 @@ fn twice(config: &Config) -> impl Iterator<Item = String> {
     })
 }
 
-/// Whether others than its owner may look into what is there.
-fn is_open(path: &Path) -> bool {
-    fs::metadata(path).is_ok_and(|metadata| metadata.permissions().mode() & 0o077 != 0)
+/// Whether some of these may look into what is there.
+fn is_open(path: &Path, to: u32) -> bool {
+    fs::metadata(path).is_ok_and(|metadata| metadata.permissions().mode() & to != 0)
 }

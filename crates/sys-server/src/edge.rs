@@ -9,7 +9,9 @@ use std::{
     convert::Infallible,
     future::Future,
     net::{IpAddr, Ipv4Addr, SocketAddr},
+    pin::Pin,
     sync::{Arc, Weak},
+    task::{Context, Poll},
 };
 use sys_core::{clock::Clock, gate, monitor::Monitor};
 use sys_dns::{
@@ -23,8 +25,9 @@ use sys_edge::{
     plain::HttpChallenges,
     tls::Tls,
 };
+use sys_otlp::Switch;
 use tokio::{sync::watch, task::JoinHandle};
-use tower::ServiceExt;
+use tower::Service;
 
 /// Where questions to the zones are answered over HTTPS (RFC 8484).
 const DNS_QUERY: &str = "/dns-query";
@@ -111,8 +114,7 @@ impl EdgeConfig {
 /// A name as clients say it, however the settings spell it: in small letters of ASCII, without a dot at its end. What is no name is
 /// refused when the domains are started.
 fn as_host(text: &str) -> String {
-    let Ok(name) = sys_dns::name::Name::parse(text) else { return text.to_owned() };
-    name.to_string().trim_end_matches('.').to_owned()
+    sys_dns::name::Name::parse(text).map_or_else(|_| text.to_owned(), |name| name.host())
 }
 
 /// What is beside the main listener.
@@ -129,12 +131,18 @@ pub(crate) struct Edge {
 pub struct Live {
     hygiene: hygiene::Current,
     domain: Weak<Domain>,
+    traces: Switch,
 }
 
 impl Live {
     /// Has answers say this beside what was asked, from the next request on.
     pub fn say(&self, hygiene: Hygiene) {
         self.hygiene.change(hygiene);
+    }
+
+    /// Sends traces so from now on, or records none.
+    pub fn trace(&self, settings: Option<sys_otlp::Settings>) {
+        self.traces.set(settings);
     }
 
     /// Looks at once whether the files of certificates are others. They are shown from the next connection on.
@@ -175,8 +183,8 @@ impl Edge {
     }
 
     /// What can be changed while it runs.
-    pub(crate) fn live(&self) -> Live {
-        Live { hygiene: self.hygiene.clone(), domain: Arc::downgrade(&self.domain) }
+    pub(crate) fn live(&self, traces: Switch) -> Live {
+        Live { hygiene: self.hygiene.clone(), domain: Arc::downgrade(&self.domain), traces }
     }
 
     /// Serves what is beside the main listener, until `stop` says so or nobody is left to say it.
@@ -231,26 +239,40 @@ impl Around {
         + Sync,
     > {
         let Self { responder, hygiene } = self;
-        let responder = Arc::new(responder);
         hygiene.around(tower::service_fn(move |request: Request<Incoming>| {
-            let (front, responder) = (front.clone(), responder.clone());
-            async move {
-                // Who is turned away hears it from the gate, whatever he asks for.
-                let is_turned_away = request.extensions().get::<sys_edge::TurnedAway>().is_some();
-                if request.uri().path() != DNS_QUERY || is_turned_away {
-                    return Ok(answer(front, request).await?.map(Either::Left));
-                }
-                let source = request.extensions().get::<sys_edge::Source>().map(|source| source.0);
-                // Whose address is not known counts with all others of whom it is not.
-                let source = source.unwrap_or(IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED));
-                Ok(sys_dns::https::answer(&responder, request, source).await.map(Either::Right))
+            // Who is turned away hears it from the gate, whatever he asks for.
+            let is_turned_away = request.extensions().get::<sys_edge::TurnedAway>().is_some();
+            if request.uri().path() != DNS_QUERY || is_turned_away {
+                return Answering::Gate(front.clone().call(told(request)));
             }
+            let source = request.extensions().get::<sys_edge::Source>().map(|source| source.0);
+            // Whose address is not known counts with all others of whom it is not.
+            let source = source.unwrap_or(IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED));
+            Answering::Zones(sys_dns::https::answer(&responder, request, source))
         }))
     }
 }
 
-/// Hands a request to the gate, with what the listener knows of it.
-async fn answer(front: gate::Front, mut request: Request<Incoming>) -> Result<Response<gate::FrontBody>, Infallible> {
+/// An answer that is under way. Each request of a connection is moved about with it until it is begun with, so it is small: what the
+/// gate waits for has memory of its own.
+enum Answering {
+    Gate(<gate::Front as Service<Request<Incoming>>>::Future),
+    Zones(sys_dns::https::Answering),
+}
+
+impl Future for Answering {
+    type Output = Result<Response<Answer>, Infallible>;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        match self.get_mut() {
+            Self::Gate(answer) => answer.as_mut().poll(context).map_ok(|answer| answer.map(Either::Left)),
+            Self::Zones(answer) => Pin::new(answer).poll(context).map(|answer| Ok(answer.map(Either::Right))),
+        }
+    }
+}
+
+/// A request for the gate, with what the listener knows of it.
+fn told(mut request: Request<Incoming>) -> Request<Incoming> {
     let extensions = request.extensions_mut();
     if let Some(source) = extensions.get::<sys_edge::Source>().copied() {
         extensions.insert(gate::Source(source.0));
@@ -273,7 +295,7 @@ async fn answer(front: gate::Front, mut request: Request<Incoming>) -> Result<Re
         };
         extensions.insert(transport);
     }
-    front.oneshot(request).await
+    request
 }
 
 /// The seconds of a clock, as the zones want them.

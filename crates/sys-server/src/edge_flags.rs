@@ -69,7 +69,8 @@ pub(crate) struct EdgeFlags {
     #[arg(long = "public-address", value_name = "IP")]
     pub(crate) public_addresses: Vec<IpAddr>,
 
-    /// The name that observers see instead of the others, which leads here, too. May be given again. Default: the first domain.
+    /// The name that observers see instead of the others, and whoever connects by address alone; it leads here, too. Default: the first
+    /// domain. To hide that as well, name one of another domain that tells nothing. May be given again.
     #[arg(long = "ech-public-name", value_name = "NAME")]
     pub(crate) ech_public_names: Vec<String>,
 
@@ -186,7 +187,7 @@ fn external_account(of: &config_file::ExternalAccount) -> anyhow::Result<Externa
     Ok(ExternalAccount::parse(&of.key_id, &key)?)
 }
 
-fn text_of(file: &Path) -> anyhow::Result<String> {
+pub(crate) fn text_of(file: &Path) -> anyhow::Result<String> {
     let about = || format!("{} cannot be read", file.display());
     if fs::metadata(file).with_context(about)?.len() > MAX_PEM_BYTES {
         anyhow::bail!("{}: it has more than {MAX_PEM_BYTES} bytes", about());

@@ -116,15 +116,19 @@ fn summary(out: &mut String, imported: &Imported, server: &Server) {
     }
 }
 
-/// How the command line program is called from here: by its path where it lies beside the server, else by its name.
+/// How the command line program is called from here: by its path where it lies beside the server and no shell looks there, else by
+/// its name.
 fn client() -> String {
-    let beside = env::current_exe().ok().and_then(|server| Some(server.parent()?.join("sys")));
-    beside.filter(|path| path.is_file()).map_or_else(|| "sys".to_owned(), |path| shell_word(&near(&path)))
+    let folder = env::current_exe().ok().and_then(|server| Some(server.parent()?.to_owned()));
+    let searched = env::var_os("PATH").unwrap_or_default();
+    let beside = folder.filter(|folder| env::split_paths(&searched).all(|searched| searched != *folder));
+    let path = beside.map(|folder| folder.join("sys")).filter(|path| path.is_file());
+    path.map_or_else(|| "sys".to_owned(), |path| shell_word(&near(&path)))
 }
 
-/// A path as people here write it: from the working directory if it lies below.
+/// A path as people here write it: from the working directory if it lies below. Services run in the root, where nobody works.
 fn near(path: &Path) -> String {
-    let here: Option<PathBuf> = env::current_dir().ok();
+    let here: Option<PathBuf> = env::current_dir().ok().filter(|here| here.parent().is_some());
     let below = here.as_deref().and_then(|here| path.strip_prefix(here).ok());
     below.unwrap_or(path).display().to_string()
 }

@@ -23,3 +23,10 @@ pub use sockets::Sockets;
 /// not in the binary, so that tests and benchmarks run what is shipped.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// From now on this process's memory comes in pages of 4 KiB. The allocator asks for those of 2 MiB, of which all counts that a buffer
+/// for a connection merely reserves: an idle one took half as much again (docs/decisions/0020-allocator.md). A kernel that knows
+/// none is as good.
+pub fn use_small_pages() {
+    let _ = rustix::thread::disable_transparent_huge_pages(true);
+}

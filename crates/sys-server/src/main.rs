@@ -12,6 +12,7 @@ mod offline;
 mod options;
 mod private_memory;
 mod reload;
+mod trace_flags;
 
 use anyhow::Context;
 use clap::Parser;
@@ -35,6 +36,7 @@ const SIGXFSZ: i32 = 25;
 fn main() -> ExitCode {
     // It changes the environment, so while there is one thread.
     let inherited = Inherited::take();
+    sys_server::use_small_pages();
     let command = Options::parse().command;
     // Before a passphrase is asked for or a key is read.
     let swap = match private_memory::keep() {

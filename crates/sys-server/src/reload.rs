@@ -58,8 +58,10 @@ impl Reload {
     fn again(&self, live: &Live) -> anyhow::Result<Vec<&'static str>> {
         let file = self.run.file()?;
         let edge = self.run.edge(&file, Sockets::default())?;
+        let traces = self.run.traces.settings(&file.traces)?;
         let (filter, _) = self.run.log(&file);
         self.levels.change(filter)?;
+        live.trace(traces);
         live.say(edge.hygiene);
         Ok(self.started.wait_for_restart(&file))
     }

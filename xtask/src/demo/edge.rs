@@ -9,7 +9,7 @@ mod browser;
 mod programs;
 
 use super::{Options, prepare, reset};
-use crate::{root, step, tools};
+use crate::{root, step, target_dir, tools};
 use anyhow::{Context, Result, bail};
 use programs::{Running, bound, last_lines, until};
 use serde_json::{Value, json};
@@ -67,8 +67,7 @@ pub(super) fn run(options: &Options, once: bool) -> Result<ExitCode> {
     step::run(Command::new("cargo").args(["build", "-p", "sys-server", "-p", "sys-cli"]).current_dir(root()))?;
     step::announce("data", "a directory that only you can read; what the programs say goes into *.log there");
     prepare(&options.data_dir)?;
-    let stage =
-        Stage { dir: options.data_dir.clone(), programs: super::target_dir()?.join("debug"), ports: Ports::free()? };
+    let stage = Stage { dir: options.data_dir.clone(), programs: target_dir()?.join("debug"), ports: Ports::free()? };
     step::announce("authority", "Pebble, which asks our own name server for the proof, as Let's Encrypt would");
     let _pebble = stage.pebble()?;
     step::announce("server", &format!("the domain {DOMAIN} is typed in; everything else follows from it"));
@@ -78,9 +77,8 @@ pub(super) fn run(options: &Options, once: bool) -> Result<ExitCode> {
     stage.until_said("tls", |status| status.get("state").and_then(Value::as_str) == Some("GREEN"))?;
     step::announce(
         "zone",
-        "signed; what stands under REGISTRAR is what you would enter there, so that the world finds it",
+        "signed, and at ATTENTION, since the world cannot find it here: under REGISTRAR stands what you would enter there",
     );
-    // Nobody in the world knows of this zone, so that its status stays short of green.
     stage.until_said("dns", is_signed)?;
     step::announce("browser", "Chromium, through our own DNS over HTTPS, to a name that is not on the wire");
     let page = stage.browse()?;
@@ -93,6 +91,7 @@ pub(super) fn run(options: &Options, once: bool) -> Result<ExitCode> {
     }
     if once {
         step::announce("done", "all of it worked");
+        step::note("without --once the server goes on, for you to try: `cargo xtask demo --edge`");
         return Ok(ExitCode::SUCCESS);
     }
     step::announce("ready", "try in another terminal (Ctrl-C here stops everything):");

@@ -3,7 +3,7 @@
 //! The certificate is text in which its key lies as it is, so that reading it makes no copies that stay in memory.
 
 use crate::{
-    certificate::{Certificate, Issued},
+    certificate::{self, Certificate, Issued},
     failure::Failure,
     kept::{self, Kept, KeptError},
     name::Wanted,
@@ -13,46 +13,102 @@ use crate::{
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
+/// What the names of places begin with.
+const CERTIFICATE: &str = "certificate";
+const ATTEMPTS: &str = "attempts";
+
 const CERTIFICATE_FORMAT: &str = "sys-acme certificate 1";
-pub(super) const ATTEMPTS_FORMAT: u8 = 1;
+pub(crate) const ATTEMPTS_FORMAT: u8 = 1;
 /// What a chain begins with: the key stands before it.
 const CHAIN_BEGINS: &str = "-----BEGIN CERTIFICATE-----";
 
 /// How the tries went.
 #[derive(Debug, Serialize, Deserialize)]
-pub(super) struct Attempts {
-    pub(super) format: u8,
+pub(crate) struct Attempts {
+    pub(crate) format: u8,
     /// Who was asked. Of another nothing is known yet.
-    pub(super) origin: String,
+    pub(crate) origin: String,
     /// Drawn for this certificate.
-    pub(super) random: u64,
-    pub(super) state: State,
-    pub(super) report: Option<FailureReport>,
+    pub(crate) random: u64,
+    pub(crate) state: State,
+    pub(crate) report: Option<FailureReport>,
 }
 
 /// A certificate that was kept.
-pub(super) struct KeptCertificate {
-    pub(super) issued: Issued,
-    pub(super) origin: String,
+pub(crate) struct KeptCertificate {
+    pub(crate) issued: Issued,
+    pub(crate) origin: String,
 }
 
 /// Where things about one certificate are kept.
 #[derive(Debug, Clone)]
-pub(super) struct Places {
-    pub(super) certificate: String,
-    pub(super) attempts: String,
+pub(crate) struct Places {
+    pub(crate) certificate: String,
+    pub(crate) attempts: String,
 }
 
 impl Places {
-    pub(super) fn of(wanted: &Wanted) -> Self {
+    pub(crate) fn of(wanted: &Wanted) -> Self {
         let names = wanted.names();
         let names: Vec<&str> = names.iter().map(String::as_str).collect();
-        Self { certificate: kept::place("certificate", &names), attempts: kept::place("attempts", &names) }
+        Self { certificate: kept::place(CERTIFICATE, &names), attempts: kept::place(ATTEMPTS, &names) }
+    }
+
+    /// Where it is told how the tries for the certificate went that is kept there.
+    pub(crate) fn attempts_beside(certificate: &str) -> String {
+        certificate.replacen(CERTIFICATE, ATTEMPTS, 1)
+    }
+
+    /// Whether this is the name of such a place.
+    pub(crate) fn is_one(name: &str) -> bool {
+        name.split_once('-').is_some_and(|(prefix, _)| [CERTIFICATE, ATTEMPTS].contains(&prefix))
     }
 }
 
+/// What is kept at such a place, as far as it can be told.
+#[derive(Debug, Default)]
+pub(crate) struct About {
+    /// Of a certificate.
+    pub(crate) names: Vec<String>,
+    pub(crate) until_unix_s: Option<i64>,
+    /// Whether a certificate was to be declared void.
+    pub(crate) is_revoking: bool,
+    /// Whether the one that is kept beside is, or was to be.
+    pub(crate) is_void: bool,
+}
+
+impl About {
+    /// Whether it is a certificate for a name of those.
+    pub(crate) fn stands_in(&self, missing: &[&Wanted]) -> bool {
+        let has_name = |wanted: &&Wanted| wanted.names().iter().any(|name| self.names.contains(name));
+        missing.iter().any(has_name)
+    }
+
+    /// Whether it is over.
+    pub(crate) fn is_over(&self, now: i64) -> bool {
+        self.until_unix_s.is_some_and(|until| until <= now)
+    }
+}
+
+/// What is kept there.
+pub(crate) fn about(bytes: &[u8]) -> About {
+    if let Ok(attempts) = serde_json::from_slice::<Attempts>(bytes) {
+        let State { revocation, is_void, .. } = attempts.state;
+        return About { is_revoking: revocation.is_some(), is_void, ..About::default() };
+    }
+    let chain = std::str::from_utf8(bytes).ok().and_then(|text| text.get(text.find(CHAIN_BEGINS)?..));
+    let told = chain.and_then(|chain| certificate::told(chain).ok());
+    told.map_or_else(About::default, |(names, until)| About { names, until_unix_s: Some(until), ..About::default() })
+}
+
+/// The certificate that is kept, whatever names it is for.
+pub(crate) fn any_certificate(bytes: &[u8]) -> Option<Certificate> {
+    let wanted = Wanted::parse(&about(bytes).names).ok()?;
+    parse(bytes, &wanted)?.ok().map(|kept| kept.issued.certificate)
+}
+
 /// The certificate that is kept: `Err` inside if there is one that is of no use.
-pub(super) async fn read_certificate(
+pub(crate) async fn read_certificate(
     kept: &dyn Kept,
     place: &str,
     wanted: &Wanted,
@@ -76,7 +132,7 @@ fn parse(bytes: &[u8], wanted: &Wanted) -> Option<Result<KeptCertificate, Failur
 }
 
 /// Keeps a certificate.
-pub(super) async fn write_certificate(
+pub(crate) async fn write_certificate(
     kept: &dyn Kept,
     place: &str,
     certificate: &Certificate,

@@ -5,16 +5,16 @@ use super::{
     records::{self, ATTEMPTS_FORMAT, Attempts, Places},
 };
 use crate::{
-    certificate::{Certificate, Issued},
+    certificate::{self, Certificate, Issued},
     failure::Failure,
     kept::{self, KeptError},
     name::Wanted,
     plan::{self, State, Step},
     source::{Failed, Request},
-    status::{CertificateState, CertificateStatus, FailureReport},
+    status::{CertificateState, CertificateStatus, FailureReport, Revoking},
 };
 use aws_lc_rs::rand::{SecureRandom, SystemRandom};
-use instant_acme::RevocationReason;
+use data_encoding::BASE64;
 use std::{
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
@@ -29,7 +29,7 @@ pub(super) enum Ask {
     /// Order anew.
     Renew(oneshot::Sender<Result<(), AskError>>),
     /// Revoke, and order anew.
-    Revoke(RevocationReason, oneshot::Sender<Result<(), AskError>>),
+    Revoke(oneshot::Sender<Result<(), AskError>>),
 }
 
 /// One certificate, and all that is known about it.
@@ -60,7 +60,15 @@ impl Task {
     ) -> Result<Self, KeptError> {
         let places = Places::of(&wanted);
         let state = CertificateState::Ordering;
-        let status = CertificateStatus { names: wanted.names(), state, valid_until_unix_s: None, last_failure: None };
+        let status = CertificateStatus {
+            names: wanted.names(),
+            state,
+            valid_until_unix_s: None,
+            last_failure: None,
+            too_early: None,
+            is_void: false,
+            revoking: None,
+        };
         let mut task = Self {
             state: State::new(around.source.has_windows(), wanted.proofs_of_one_name()),
             random: draw(),
@@ -89,9 +97,14 @@ impl Task {
         let bytes = self.around.kept.get(&self.places.attempts).await?;
         let attempts = bytes.and_then(|bytes| serde_json::from_slice::<Attempts>(&bytes).ok());
         // How tries went elsewhere says nothing; what cannot be read neither, and is no reason not to start.
-        let known =
-            attempts.filter(|known| known.format == ATTEMPTS_FORMAT && known.origin == self.around.source.origin());
+        let known = attempts.filter(|known| known.format == ATTEMPTS_FORMAT);
         if let Some(known) = known {
+            if known.origin != self.around.source.origin() {
+                if known.state.revocation.is_some() {
+                    tracing::warn!(names = ?self.wanted.names(), "a certificate was to be declared void by an authority that is asked no more");
+                }
+                return Ok(());
+            }
             let State { has_windows, proofs, .. } = self.state;
             self.state = known.state;
             (self.state.has_windows, self.state.proofs) = (has_windows, proofs);
@@ -101,18 +114,21 @@ impl Task {
     }
 
     async fn load_certificate(&mut self) -> Result<(), KeptError> {
-        let begun = self.state.begun.take();
+        let (begun, over) = (self.state.begun.take(), self.state.begun_over.take());
         let now = self.around.clock.now_unix_s();
         match records::read_certificate(&*self.around.kept, &self.places.certificate, &self.wanted).await? {
             Some(Ok(kept)) => {
                 self.is_own = kept.origin == self.around.source.origin();
                 self.state.replace |= !self.is_own;
                 self.state.held = Some(kept.issued.held);
-                if begun.is_some_and(|begun| kept.issued.held.taken_at >= begun) {
-                    self.state.succeeded(kept.issued.held);
-                    self.report = None;
-                } else if let Some(begun) = begun {
-                    self.interrupted(begun);
+                match begun {
+                    // Another than the one that was there when the try began: it is what came of it, whatever clocks said.
+                    Some(_) if over != Some(fingerprint(&kept.issued.certificate)) => {
+                        self.state.succeeded(kept.issued.held);
+                        self.report = None;
+                    }
+                    Some(begun) => self.interrupted(begun),
+                    None => {}
                 }
                 (self.around.on_certificate)(&kept.issued.certificate);
                 self.certificate = Some(kept.issued.certificate);
@@ -142,6 +158,7 @@ impl Task {
             let step = plan::next_step(&self.state, now, self.random);
             self.publish(now, step == Step::Order);
             match step {
+                Step::Revoke => self.carry_out_revocation(now).await,
                 Step::Order => self.order(now).await,
                 Step::AskWindow => self.ask_window(now).await,
                 Step::Wait { until, .. } => {
@@ -172,6 +189,7 @@ impl Task {
             None => {
                 // Written down first: a server that dies of its orders makes no more of them than one that lives.
                 self.state.begun = Some(now);
+                self.state.begun_over = self.certificate.as_ref().map(fingerprint);
                 match self.save().await {
                     Ok(()) => self.issue().await,
                     Err(error) => Err(Failed { failure: error.into(), retry_after_s: None }),
@@ -247,26 +265,67 @@ impl Task {
             Ask::Renew(reply) => {
                 let _ = reply.send(self.renew(now).await);
             }
-            Ask::Revoke(reason, reply) => {
-                let _ = reply.send(self.revoke(reason).await);
+            Ask::Revoke(reply) => {
+                let _ = reply.send(self.revoke().await);
             }
         }
     }
 
     async fn renew(&mut self, now: i64) -> Result<(), AskError> {
-        if let Some(until_unix_s) = self.state.too_new_until(now) {
-            return Err(AskError::TooNew { until_unix_s });
+        if let Some(early) = self.state.too_early(now) {
+            return Err(AskError::TooEarly(early));
         }
         self.state.ask();
         self.save().await.map_err(|error| refused(&error.into()))
     }
 
-    async fn revoke(&mut self, reason: RevocationReason) -> Result<(), AskError> {
-        let certificate =
-            self.certificate.as_ref().filter(|_| self.is_own && !self.state.replace).ok_or(AskError::None)?;
-        self.around.source.revoke(&certificate.chain_pem, reason).await.map_err(|failure| refused(&failure))?;
-        self.state.replace = true;
-        self.save().await.map_err(|error| refused(&error.into()))
+    /// Writes down that the certificate is to be declared void. It is the next step, also of a server that ends here.
+    async fn revoke(&mut self) -> Result<(), AskError> {
+        if self.state.is_void {
+            return Ok(());
+        }
+        // The one before is still to be declared void.
+        if self.state.revocation.is_some() {
+            return Err(AskError::Busy);
+        }
+        let certificate = self.certificate.as_ref().filter(|_| self.is_own).ok_or(AskError::None)?;
+        self.around.source.can_revoke().map_err(|failure| refused(&failure))?;
+        let leaf = certificate::leaf(&certificate.chain_pem).map_err(|failure| refused(&failure))?;
+        let before = self.state.clone();
+        self.state.revoke(BASE64.encode(&leaf), certificate.not_after_unix_s);
+        let saved = self.save().await;
+        if saved.is_err() {
+            self.state = before;
+        }
+        saved.map_err(|error| refused(&error.into()))
+    }
+
+    async fn carry_out_revocation(&mut self, now: i64) {
+        let Some(revocation) = &mut self.state.revocation else { return };
+        let names = self.wanted.names();
+        match self.around.source.revoke(&revocation.leaf).await {
+            Ok(()) => {
+                tracing::info!(?names, "a certificate was declared void");
+                self.state.revocation = None;
+            }
+            // The directory's clock says so, too: before it refuses anything, the two are compared.
+            Err(Failed { failure: Failure::Refused { .. }, .. }) if revocation.not_after <= now => {
+                tracing::warn!(?names, "a certificate was over before it was declared void");
+                self.state.revocation = None;
+            }
+            Err(Failed { failure, retry_after_s }) => {
+                let report = report(&failure, self.around.clock.now_unix_s());
+                tracing::warn!(
+                    ?names,
+                    why = report.why,
+                    remedy = report.remedy,
+                    "a certificate is not declared void yet"
+                );
+                revocation.failed(failure.pace(), retry_after_s, report);
+            }
+        }
+        // If this cannot be kept, the directory is asked once more, which does no harm.
+        let _ = self.save().await;
     }
 
     async fn save(&self) -> Result<(), KeptError> {
@@ -287,7 +346,7 @@ impl Task {
     fn publish(&self, now: i64, is_ordering: bool) {
         let next_try_unix_s = match plan::next_step(&self.state, now, self.random) {
             Step::Wait { order_at, .. } => order_at,
-            Step::Order | Step::AskWindow => now,
+            Step::Revoke | Step::Order | Step::AskWindow => now,
         };
         let valid_until_unix_s = self.state.held.map(|held| held.not_after);
         let valid = valid_until_unix_s.filter(|until| *until > now);
@@ -308,9 +367,20 @@ impl Task {
             state,
             valid_until_unix_s,
             last_failure: self.report.clone(),
+            too_early: self.state.too_early(now),
+            is_void: self.state.is_void,
+            revoking: self.state.revocation.as_ref().map(|revocation| Revoking {
+                next_try_unix_s: revocation.due(now),
+                failure: revocation.failure.clone(),
+            }),
         };
         *self.status.lock().unwrap_or_else(PoisonError::into_inner) = status;
     }
+}
+
+/// What tells a certificate from the one before it.
+fn fingerprint(certificate: &Certificate) -> String {
+    kept::place("chain", &[&certificate.chain_pem])
 }
 
 fn report(failure: &Failure, now: i64) -> FailureReport {

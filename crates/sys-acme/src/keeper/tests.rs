@@ -1,7 +1,10 @@
 //! Certificates over the years, from a directory in memory, on a clock that goes as fast as it is read.
 
+mod revoked;
+mod unwanted;
+
 use crate::{
-    AskError, CertificateState, Challenge, ChallengeKind, Keeper, RevocationReason, Settings, StartError,
+    AskError, CertificateState, Challenge, ChallengeKind, Keeper, Settings, StartError, TooEarlyWhy,
     fake::{DAY, HOUR, START, Trouble, World, pass},
 };
 use std::sync::atomic::Ordering;
@@ -10,6 +13,13 @@ const ORG: &[&str] = &["example.org", "*.example.org"];
 
 fn state(keeper: &Keeper) -> CertificateState {
     keeper.status().remove(0).state
+}
+
+impl Keeper {
+    async fn stop_after(self, seconds: i64) {
+        pass(seconds).await;
+        self.stop().await;
+    }
 }
 
 /// What failed, and what to do.
@@ -139,7 +149,9 @@ async fn a_rate_limit_is_waited_out() {
     let keeper = world.start(World::settings(&[ORG])).await.unwrap();
     pass(60).await;
     assert_eq!(trouble(&keeper).0, "the ACME directory asks to wait: no");
-    keeper.renew_now("example.org").await.unwrap();
+    let Err(AskError::TooEarly(early)) = keeper.renew_now("example.org").await else { panic!("it is limited") };
+    assert_eq!((early.why, early.until_unix_s / HOUR), (TooEarlyWhy::Told, (START + 50 * HOUR) / HOUR));
+    assert_eq!(keeper.status().remove(0).too_early, Some(early));
     pass(50 * HOUR - 120).await;
     assert_eq!(world.directory.hits("orders").len(), 1, "also if somebody asks by hand");
     pass(HOUR).await;
@@ -225,6 +237,21 @@ async fn garbage_from_any_endpoint_is_a_failure_that_passes() {
             }
         }
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_directory_that_answers_each_request_at_the_last_moment_is_given_up_for_now() {
+    let world = World::new();
+    world.directory.now().drips_s = 29;
+    let names: Vec<String> = (0..100).map(|number| format!("host{number}.example.org")).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let keeper = world.start(World::settings(&[&names])).await.unwrap();
+    pass(HOUR - 1_300).await;
+    assert!(trouble(&keeper).0.contains("stayed unproven"), "{:?}", trouble(&keeper));
+    assert!(world.challenges.shown.lock().unwrap().is_empty());
+    world.directory.now().drips_s = 0;
+    pass(DAY).await;
+    assert_eq!(world.told().len(), 1);
 }
 
 #[tokio::test(start_paused = true)]
@@ -382,29 +409,11 @@ async fn nothing_is_ordered_that_could_not_be_written_down() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_revoked_certificate_is_replaced_by_one_with_another_key() {
-    let world = World::new();
-    let keeper = world.start(World::settings(&[ORG])).await.unwrap();
-    assert_eq!(
-        keeper.revoke("example.com", RevocationReason::Superseded).await,
-        Err(AskError::Unknown { name: "example.com".to_owned() })
-    );
-    pass(60).await;
-    keeper.revoke("*.EXAMPLE.org", RevocationReason::KeyCompromise).await.unwrap();
-    pass(60).await;
-    let (told, revoked) = (world.told(), world.directory.hits("revoke"));
-    assert_eq!((told.len(), revoked.len()), (2, 1));
-    assert_eq!(revoked[0].payload["reason"], 1);
-    assert_ne!(told[0].1.key_pem, told[1].1.key_pem);
-    assert!(matches!(state(&keeper), CertificateState::Good { .. }));
-}
-
-#[tokio::test(start_paused = true)]
 async fn a_renewal_by_hand_comes_at_once_but_not_twice_an_hour() {
     let world = World::new();
     let keeper = world.start(World::settings(&[ORG])).await.unwrap();
     pass(60).await;
-    assert!(matches!(keeper.renew_now("example.org").await, Err(AskError::TooNew { .. })));
+    assert!(matches!(keeper.renew_now("example.org").await, Err(AskError::TooEarly(_))));
     pass(DAY).await;
     keeper.renew_now("example.org").await.unwrap();
     pass(60).await;

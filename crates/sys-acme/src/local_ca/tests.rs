@@ -124,7 +124,7 @@ async fn its_certificates_are_renewed_like_others_and_another_ca_replaces_them()
     let count = world.told().len();
     assert!((6..=8).contains(&count), "{count} in a year");
     assert!(matches!(keeper.status()[0].state, CertificateState::Good { .. }));
-    assert!(keeper.revoke("localhost", crate::RevocationReason::Unspecified).await.is_err());
+    assert!(keeper.revoke("localhost").await.is_err());
     keeper.stop().await;
 
     let other = LocalCa::remake(&*world.kept, &settings().wanted, START + 365 * DAY).await.unwrap();

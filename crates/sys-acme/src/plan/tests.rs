@@ -15,7 +15,7 @@ fn order_time(state: &State, mut now: i64, random: u64) -> i64 {
     for _ in 0..100_000 {
         match next_step(state, now, random) {
             Step::Order => return now,
-            Step::AskWindow => panic!("has no windows"),
+            Step::AskWindow | Step::Revoke => panic!("has no windows, and revokes nothing"),
             Step::Wait { until, .. } => {
                 assert!(until > now, "a wait of nothing is a loop");
                 now = until;
@@ -69,6 +69,7 @@ fn windows_that_always_lie_in_the_past_do_not_order_without_end() {
                 state.succeeded(Held { not_before: now, not_after: now + 90 * DAY, taken_at: now });
             }
             Step::AskWindow => state.told_window(Some(Window { start: 1, end: 2 }), Some(0), now),
+            Step::Revoke => panic!("revokes nothing"),
             Step::Wait { until, .. } => now = until,
         }
     }
@@ -115,7 +116,7 @@ fn asking_by_hand_again_and_again_fails_five_proofs_an_hour() {
                     state.ask();
                 }
                 Step::Wait { until, .. } => now = until,
-                Step::AskWindow => panic!("has no windows"),
+                Step::AskWindow | Step::Revoke => panic!("has no windows, and revokes nothing"),
             }
         }
         assert_eq!(tries, expect, "with {proofs} proofs a try");
@@ -135,12 +136,65 @@ fn a_clock_that_was_wrong_holds_nothing_up() {
 }
 
 #[test]
+fn a_revocation_comes_before_the_order_and_holds_it_up_no_longer_when_it_fails() {
+    let mut state = state(90 * DAY);
+    state.revoke("leaf".to_owned(), START + 90 * DAY);
+    let (mut now, mut revokes) = (START + DAY, Vec::new());
+    let failure = |at_unix_s| FailureReport { at_unix_s, why: "why".to_owned(), remedy: "remedy".to_owned() };
+    let mut orders = 0;
+    while now < START + 10 * DAY {
+        match next_step(&state, now, 7) {
+            Step::Revoke => {
+                revokes.push(now);
+                state.revocation.as_mut().unwrap().failed(Pace::Directory, None, failure(now));
+            }
+            Step::Order => {
+                orders += 1;
+                state.succeeded(Held { not_before: now, not_after: now + 90 * DAY, taken_at: now });
+            }
+            Step::Wait { until, .. } => {
+                assert!(until > now, "a wait of nothing is a loop");
+                now = until;
+            }
+            Step::AskWindow => panic!("has no windows"),
+        }
+    }
+    assert_eq!(
+        (revokes.first(), orders),
+        (Some(&(START + DAY)), 1),
+        "the new certificate leaves the old one to be revoked"
+    );
+    assert!(revokes.windows(2).all(|two| (600..=12 * HOUR).contains(&(two[1] - two[0]))), "{revokes:?}");
+    assert!(revokes.len() > 10, "{revokes:?}");
+    // Whoever set his clock back does not wait until it has caught up.
+    assert_eq!(next_step(&state, START, 7), Step::Revoke);
+    state.revocation.as_mut().unwrap().failed(Pace::Soon, Some(u64::MAX), failure(now));
+    assert!(matches!(next_step(&state, now + DAY, 7), Step::Wait { .. }), "the directory asked for it");
+}
+
+#[test]
+fn who_asks_too_early_hears_why_and_until_when() {
+    let mut state = state(90 * DAY);
+    let now = START + 70 * DAY;
+    let early = |why, until_unix_s| Some(TooEarly { why, until_unix_s });
+    for tries in 1..=5 {
+        state.failed(Pace::Validation, None, now + tries);
+    }
+    assert_eq!(state.too_early(now + 60), early(TooEarlyWhy::Proofs, now + 1 + HOUR));
+    state.failed(Pace::Directory, Some(7_200), now + 10);
+    assert_eq!(state.too_early(now + 60), early(TooEarlyWhy::Told, now + 10 + 7_200), "the longest");
+    assert_eq!(state.too_early(now + 10 + 7_200), None);
+    assert_eq!(state.too_early(now - DAY), None, "failures of a clock that was wrong");
+}
+
+#[test]
 fn a_certificate_that_just_came_is_not_renewed_by_hand() {
     let mut state = state(90 * DAY);
-    assert_eq!(state.too_new_until(START + 60), Some(START + HOUR));
-    assert_eq!(state.too_new_until(START + HOUR), None);
+    let until = |until_unix_s| Some(TooEarly { why: TooEarlyWhy::New, until_unix_s });
+    assert_eq!(state.too_early(START + 60), until(START + HOUR));
+    assert_eq!(state.too_early(START + HOUR), None);
     state.replace = true;
-    assert_eq!(state.too_new_until(START + 60), None, "one that was revoked is");
+    assert_eq!(state.too_early(START + 60), None, "one that was revoked is");
 }
 
 fn pace() -> impl Strategy<Value = Pace> {

@@ -50,6 +50,10 @@ impl AcmeClock for ShiftedClock {
 struct MemoryKept(Mutex<BTreeMap<String, Vec<u8>>>);
 
 impl Kept for MemoryKept {
+    fn names(&self) -> Boxed<'_, Result<Vec<String>, KeptError>> {
+        Box::pin(async move { Ok(self.0.lock().unwrap().keys().cloned().collect()) })
+    }
+
     fn get<'a>(&'a self, name: &'a str) -> Boxed<'a, Result<Option<Zeroizing<Vec<u8>>>, KeptError>> {
         Box::pin(async move { Ok(self.0.lock().unwrap().get(name).cloned().map(Zeroizing::new)) })
     }

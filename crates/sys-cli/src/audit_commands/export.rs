@@ -4,7 +4,7 @@ use super::{AuditFailure, for_people, for_programs, log_of};
 use crate::{
     failure::Failure,
     output::{self, Format},
-    progress,
+    progress, trace,
 };
 use clap::ArgMatches;
 use serde_json::{Value as Json, json};
@@ -23,7 +23,7 @@ const MAX_LINE_BYTES: u64 = 1 << 20;
 /// Writes a log down, once all of it is checked.
 pub(crate) async fn export(matches: &ArgMatches, server: &Endpoint, sessions: SessionStore) -> Result<(), Failure> {
     let log = log_of(matches);
-    let client = Client::connect(server, sessions.clone()).await?;
+    let client = Client::connect(server, sessions.clone()).await?.within(trace::of_environment());
     let seen = KeptHeads::new(sessions).check(&client, &log, false).await.map_err(AuditFailure::from)?;
     let path = matches.get_one::<PathBuf>("file").cloned().unwrap_or_default();
     // Under its name only when it is whole.

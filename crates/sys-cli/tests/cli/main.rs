@@ -149,6 +149,22 @@ fn people_log_in_work_and_log_out() {
 }
 
 #[test]
+fn a_command_says_which_trace_it_is_in_where_its_environment_does_and_is_disturbed_by_no_garbage() {
+    const TRACE: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+    let server = Server::start();
+    let sys = Sys::logged_in(&server);
+    assert_eq!(server.traced(), None);
+    for (given, expect) in [(TRACE, Some((TRACE.to_owned(), "a=b".to_owned()))), ("garbage", None)] {
+        for words in [&["whoami"][..], &["note", "list", "--org-id", "org_1"]] {
+            let mut command = sys.command(words);
+            command.env("TRACEPARENT", given).env("TRACESTATE", "a=b");
+            assert_eq!(Ran::of(&command.output().expect("the program runs")).exit, 0);
+            assert_eq!(server.traced(), expect, "{words:?}");
+        }
+    }
+}
+
+#[test]
 fn a_list_is_read_page_by_page_or_whole() {
     let server = Server::start();
     let sys = Sys::logged_in(&server);

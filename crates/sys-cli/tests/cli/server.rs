@@ -45,6 +45,8 @@ struct Notes {
     pair: Mutex<usize>,
     /// Whether access tokens end when they are issued.
     short: Mutex<bool>,
+    /// What the last request said of the trace that it is in.
+    traced: Mutex<Option<(String, String)>>,
 }
 
 /// A refusal: its code, the field at fault, what to do. Without a field, what to do is to show the password again.
@@ -67,6 +69,7 @@ impl Server {
             proven: Mutex::default(),
             pair: Mutex::default(),
             short: Mutex::default(),
+            traced: Mutex::default(),
             log: Mutex::default(),
         });
         let runtime = tokio::runtime::Runtime::new().expect("a runtime");
@@ -86,6 +89,11 @@ impl Server {
     /// Lets each access token be good for one call.
     pub(crate) fn shorten_tokens(&self) {
         *self.notes.short.lock().expect("no poison") = true;
+    }
+
+    /// What the last request said of the trace that it is in: `traceparent` and `tracestate`.
+    pub(crate) fn traced(&self) -> Option<(String, String)> {
+        self.notes.traced.lock().expect("no poison").clone()
     }
 
     /// How often the tokens were refreshed.
@@ -262,6 +270,9 @@ async fn serve(
     let path = request.uri().path().trim_start_matches('/').to_owned();
     let ended = *notes.ended.lock().expect("no poison");
     let token = request.headers().get("authorization").cloned();
+    let line = |name| request.headers().get(name).and_then(|value| Some(value.to_str().ok()?.to_owned()));
+    *notes.traced.lock().expect("no poison") =
+        line("traceparent").map(|it| (it, line("tracestate").unwrap_or_default()));
     let framed = request.into_body().collect().await.expect("a whole request").to_bytes();
     let message = framed.get(5..).expect("a frame");
     let refused = ended && token.is_some();

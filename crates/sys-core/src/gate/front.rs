@@ -6,6 +6,7 @@ use crate::{
     host::LoadedMethod,
     metrics::{CameTo, UnderWay},
     refusal::{Reason, Refusal},
+    trace::Recorder,
     wire::{GateDispatcher, no_such_method},
 };
 use bytes::Bytes;
@@ -113,7 +114,8 @@ where
         Box::pin(async move {
             let (mut head, body) = request.into_parts();
             let arrived = head.extensions.get::<Arrival>().map_or_else(Instant::now, |arrival| arrival.0);
-            let response = match gate.let_in(&head, arrived).await {
+            let trace = gate.trace(&head, arrived);
+            let response = match gate.let_in(&head, arrived, &trace).await {
                 Ok(LetIn::Call(admitted)) => call(&gate, &mut rpc, head, body, admitted, arrived).await?,
                 // In a box of its own: what few requests come to makes none of the others larger.
                 Ok(LetIn::Stream(opening)) => Box::pin(stream(&gate, &mut streams, head, body, opening)).await?,
@@ -132,6 +134,7 @@ where
                 }
                 Ok(LetIn::Keys) => return Ok(jwks(gate.access.jwks())),
                 Err(refusal) => {
+                    note(&trace, &refusal);
                     if refusal.reason == Reason::Overloaded
                         && let Some(answer) = turn_away(&gate, &too_much, head.version, &head.headers)
                     {
@@ -181,6 +184,7 @@ where
         return Ok(refuse(refused(refusal), &head, Some(body)).await);
     }
     let (mut unread, mut held) = (pin!(body), gate.load.hold(admitted.identified.way.source));
+    let reading = came_to.trace.step("read");
     let body = match request::read_from(unread.as_mut(), &head, most_bytes, admitted.deadline, &mut held).await {
         Ok(body) => body,
         Err(refusal) => {
@@ -189,6 +193,7 @@ where
             return Ok(refuse(refused(refusal), &head, left).await);
         }
     };
+    drop(reading);
     // Kept for the form of an answer; the rest goes on to the gate.
     let form = head.headers.get(header::CONTENT_TYPE).cloned();
     head.extensions.insert(admitted);
@@ -253,10 +258,17 @@ where
 /// Answers a request that is refused, with what is left of its body.
 async fn refuse<B: Body<Data = Bytes>>(refusal: Refusal, head: &Parts, body: Option<B>) -> Response<ConnectRpcBody> {
     let response = request::answer(refusal, head);
-    if let Some(body) = body.filter(|_| head.version < Version::HTTP_2) {
+    if let Some(body) = body.filter(|body| head.version < Version::HTTP_2 || is_small(body)) {
         drain(body).await;
     }
     response
+}
+
+/// Whether a body says that it will be short. By HTTP/2 an answer may come before the rest of its request, which is reset then without an error
+/// (RFC 9113 section 8.1); but curl up to 7.88 takes that for a failure while it still sends, and shows no answer. So what is said to be
+/// short is waited for. Whoever streams says no length, and is answered at once.
+fn is_small<B: Body>(body: &B) -> bool {
+    body.size_hint().exact().is_some_and(|bytes| bytes <= MAX_DRAINED_BYTES as u64)
 }
 
 /// The RPC library sends the status of a failed gRPC call in the headers and again, with its details, in the trailers. Clients
@@ -306,8 +318,26 @@ fn jwks(keys: String) -> Response<FrontBody> {
 }
 
 impl Gate {
+    /// Where the steps of this call are noted, if they are. Reflection, health and keys belong to no module and are not recorded.
+    fn trace(&self, head: &Parts, arrived: Instant) -> Recorder {
+        if !self.tracer.is_on() {
+            return Recorder::default();
+        }
+        let path = head.uri.path().strip_prefix('/').unwrap_or_default();
+        if describe::serves(path) || head.uri.path() == JWKS_PATH {
+            return Recorder::default();
+        }
+        // What there is no method of is a stranger's text.
+        let method = self.host.method(path);
+        let known = method.as_ref().map(|method| method.path());
+        let trace = self.tracer.call(known, head.version, &head.headers, arrived);
+        trace.came_over(Way::of(&head.extensions).transport);
+        trace
+    }
+
     /// `throttle source -> identify -> throttle account -> admit -> throttle method`.
-    async fn let_in(self: &Arc<Self>, head: &Parts, arrived: Instant) -> Result<LetIn, Refusal> {
+    async fn let_in(self: &Arc<Self>, head: &Parts, arrived: Instant, trace: &Recorder) -> Result<LetIn, Refusal> {
+        let throttling = trace.step("throttle");
         let way = Way::of(&head.extensions);
         let source = way.source;
         let is_health = is_health(head.uri.path());
@@ -337,10 +367,17 @@ impl Gate {
         if method.is_none() && !describe::serves(path) {
             return Err(no_such_method());
         }
+        drop(throttling);
+        let identifying = trace.step("identify");
         let identified = match bearer(&head.headers) {
             None => self.nobody(way),
             Some(token) => self.identify(token, way, path).await?,
         };
+        drop(identifying);
+        if identified.caller.account().is_some() {
+            trace.is_known();
+        }
+        let _admitting = trace.step("admit");
         let note = |refusal: &Refusal| self.note(&identified, path, refusal);
         if let Some(account) = identified.caller.account() {
             self.throttle.account(account).inspect_err(note)?;
@@ -358,11 +395,19 @@ impl Gate {
                 Some(opened.inspect_err(note)?)
             }
         };
-        let admitted = Admitted { identified, method: method.clone(), came_to: CameTo::default(), deadline };
+        let admitted = Admitted { identified, method: method.clone(), came_to: CameTo::of(trace.clone()), deadline };
         Ok(match place {
             None => LetIn::Call(admitted),
             Some(place) => LetIn::Stream((Opening::new(self, admitted, place, arrived), method, deadline)),
         })
+    }
+}
+
+/// Notes what a call came to that was not let in. Of those that there is no time for there may be any number: none is kept.
+fn note(trace: &Recorder, refusal: &Refusal) {
+    match refusal.reason {
+        Reason::Overloaded => trace.forget(),
+        _ => CameTo::of(trace.clone()).note::<()>(&Err(refusal.clone())),
     }
 }
 

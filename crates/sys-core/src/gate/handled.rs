@@ -71,6 +71,7 @@ pub(super) async fn shown(call: &Call, answer: Bytes) -> Result<DynamicMessage, 
 
 /// Judges a call of a method with logic on its target, which is read in the call's transaction.
 pub(super) async fn authorize(call: &Call, request: &DynamicMessage) -> Result<Permit, Refusal> {
+    let _authorizing = call.step("authorize");
     let method = call.method();
     let rules = &method.rules;
     let (caller, now) = (call.caller(), call.now());

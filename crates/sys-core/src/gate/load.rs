@@ -5,10 +5,7 @@
 //! the listener's concern, and [`too_late`]'s.
 
 use super::shares::Shares;
-use crate::{
-    refusal::{Reason, Refusal},
-    throttle::Network,
-};
+use crate::refusal::{Reason, Refusal};
 use std::{
     net::IpAddr,
     sync::{
@@ -17,6 +14,7 @@ use std::{
     },
     time::{Duration, Instant},
 };
+use sys_net::Network;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 /// Calls that run at once: twice what one commit takes, so that the next one fills while a sync lasts.

@@ -129,6 +129,7 @@ pub(super) fn note_org(call: &Call, org_id: &str) {
 
 /// A permit on a record. What was asked for is noted for the audit leaf, whether it is given or not.
 async fn permit(call: &Call, confined: &mut Confined<'_>, verb: Verb, id: RecordId) -> Result<Permit, Refusal> {
+    let _authorizing = call.step("authorize");
     call.note(|subject| subject.judged_on(id));
     let permit = confined.permit(verb, id).await?;
     call.note(|subject| {

@@ -25,7 +25,6 @@ use crate::{
     metrics::{CameTo, UnderWay},
     module::{Conclude, HandleTurn, Handler},
     refusal::{Reason, Refusal},
-    throttle::Network,
 };
 use answers::Out;
 use bytes::Bytes;
@@ -46,6 +45,7 @@ use sys_contract::{
     id::{OrgTag, RecordId},
     model::Serve,
 };
+use sys_net::Network;
 use tokio::{sync::Notify, time::sleep_until};
 use unread::{Counted, Listening, Unread};
 

@@ -4,6 +4,7 @@ mod bed;
 mod bound;
 mod overload;
 mod streams;
+mod traces;
 mod unread;
 
 use super::{Identified, Way, callers::TokenHash};

@@ -103,6 +103,14 @@ impl Observed {
         counter(&mut uncounted, &[], refusals.counted_only())?;
         let open_streams = u64::try_from(self.gate.open_streams()).unwrap_or(u64::MAX);
         families.gauge("sys_streams_open", "Streams that are open", open_streams)?;
+        let tracer = &self.gate.tracer;
+        let mut spans =
+            families.of("sys_trace_spans", "Spans of traces, by what became of them", MetricType::Counter)?;
+        for (became, count) in tracer.counts() {
+            counter(&mut spans, &[("became", became)], count)?;
+        }
+        let waiting = u64::try_from(tracer.waiting()).unwrap_or(u64::MAX);
+        families.gauge("sys_traces_waiting", "Traces that wait to be sent", waiting)?;
         let help = "Mails that wait to be sent, as far as they are counted";
         families.gauge("sys_outbox_waiting", help, self.outbox_waiting)
     }

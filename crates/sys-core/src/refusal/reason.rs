@@ -137,6 +137,8 @@ reasons! {
     TokenRefused = "TOKEN_REFUSED", Unauthenticated;
     /// The call reads or writes more than one call may.
     TooLarge = "TOO_LARGE", ResourceExhausted;
+    /// What is asked for was done lately, or may not be done yet.
+    TooEarly = "TOO_EARLY", FailedPrecondition;
     /// There is more to remove than one call removes.
     TooMany = "TOO_MANY", FailedPrecondition;
     /// Too many invitations wait.

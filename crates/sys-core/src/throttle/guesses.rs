@@ -9,10 +9,11 @@
 //! An attempt counts as a failure until it succeeds: whoever breaks a call off has guessed all the same. Accounts that do not
 //! exist are treated alike.
 
-use super::{Network, SETS, bounded::Bounded, waiting};
+use super::{SETS, bounded::Bounded, waiting};
 use crate::refusal::{Reason, Refusal};
 use aws_lc_rs::digest::{SHA256, digest};
 use std::{convert::Infallible, net::IpAddr, time::Duration};
+use sys_net::Network;
 
 /// Failures of one source at one account before it waits at all: people mistype.
 const FREE_FAILURES: u32 = 4;
@@ -170,11 +171,7 @@ fn take_as_stranger(full_at: Option<u64>, now_unix_ms: u64) -> Result<((), u64),
 pub(super) fn key_of(subject: &str, network: Option<Network>) -> Key {
     let mut input = subject.len().to_be_bytes().to_vec();
     input.extend_from_slice(subject.as_bytes());
-    match network {
-        None => {}
-        Some(Network::V4(octets)) => input.extend_from_slice(&octets),
-        Some(Network::V6(octets)) => input.extend_from_slice(&octets),
-    }
+    input.extend_from_slice(network.as_ref().map_or(&[], Network::octets));
     let mut key = Key::default();
     key.iter_mut().zip(digest(&SHA256, &input).as_ref()).for_each(|(to, from)| *to = *from);
     key

@@ -25,6 +25,8 @@ pub(crate) const KEY_TTL_S: u32 = 3_600;
 const PROPAGATION_S: i64 = 3_600;
 /// How long a DS set is taken to be kept at least, whatever its TTL was when it was looked up: that may have been what was left of it.
 const LEAST_PARENT_TTL_S: u32 = 86_400;
+/// And at most: resolvers keep nothing for longer than a week (RFC 8767 section 4).
+const MOST_PARENT_TTL_S: u32 = 7 * 86_400;
 /// First byte of the kept form.
 const FORMAT: u8 = 1;
 
@@ -107,6 +109,16 @@ impl Rollover {
     pub fn step(&self, apex: &Name, now_unix_s: i64, parent: Option<&ParentDs>) -> Option<Self> {
         match self {
             Self::Steady { .. } => None,
+            // A moment that has not come was written down by a clock that was ahead: it is waited anew, by this one.
+            Self::Publishing { key, next, since_unix_s } if *since_unix_s > now_unix_s => {
+                Some(Self::Publishing { key: key.clone(), next: next.clone(), since_unix_s: now_unix_s })
+            }
+            Self::Retiring { key, next, until_unix_s }
+                if until_unix_s.saturating_sub(now_unix_s)
+                    > i64::from(MOST_PARENT_TTL_S).saturating_add(PROPAGATION_S) =>
+            {
+                Some(Self::Asking { key: key.clone(), next: next.clone() })
+            }
             Self::Publishing { key, next, since_unix_s } => {
                 let known = since_unix_s.saturating_add(i64::from(KEY_TTL_S)).saturating_add(PROPAGATION_S);
                 (now_unix_s >= known).then(|| Self::Asking { key: key.clone(), next: next.clone() })
@@ -114,7 +126,7 @@ impl Rollover {
             Self::Asking { key, next } => {
                 let parent = parent.filter(|parent| parent.shows_alone(apex, next, key))?;
                 // Neither the old DS, nor what the old key signed, may be kept by anybody when it goes.
-                let kept_s = parent.ttl_s.max(LEAST_PARENT_TTL_S).max(MAX_TTL_S);
+                let kept_s = parent.ttl_s.clamp(LEAST_PARENT_TTL_S, MOST_PARENT_TTL_S).max(MAX_TTL_S);
                 let until_unix_s = now_unix_s.saturating_add(kept_s.into()).saturating_add(PROPAGATION_S);
                 Some(Self::Retiring { key: key.clone(), next: next.clone(), until_unix_s })
             }

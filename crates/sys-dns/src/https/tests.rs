@@ -4,10 +4,7 @@ use super::*;
 use crate::respond::tests::{question, responder};
 use hickory_proto::op::Message;
 use http_body::Frame;
-use std::{
-    pin::Pin,
-    task::{Context, Poll},
-};
+use http_body_util::BodyExt;
 
 async fn ask(request: Request<Full<Bytes>>) -> (StatusCode, http::HeaderMap, Bytes) {
     let (responder, _) = responder(None);
@@ -117,4 +114,34 @@ async fn a_body_without_a_length_is_read_up_to_the_bound() {
         let response = answer(&responder, request, "192.0.2.9".parse().unwrap()).await;
         assert_eq!(response.status(), expected, "{pieces}");
     }
+}
+
+/// A body that comes byte by byte, each a moment after the one before.
+struct Dripping(Vec<u8>, bool);
+
+impl Body for Dripping {
+    type Data = Bytes;
+    type Error = std::io::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        self.1 = !self.1;
+        if self.1 {
+            context.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        let next = (!self.0.is_empty()).then(|| self.0.remove(0));
+        Poll::Ready(next.map(|byte| Ok(Frame::data(Bytes::from(vec![byte])))))
+    }
+}
+
+#[tokio::test]
+async fn a_question_that_comes_in_pieces_is_answered_as_a_whole() {
+    let (responder, _) = responder(None);
+    let body = Dripping(question("mail.example.org", 1, None), false);
+    let request = Request::post("/").header(header::CONTENT_TYPE, DNS_MESSAGE).body(body).unwrap();
+    let answered = answer(&responder, request, "192.0.2.9".parse().unwrap()).await.into_body().collect().await.unwrap();
+    assert_eq!(Message::from_vec(&answered.to_bytes()).unwrap().answers.len(), 1);
 }

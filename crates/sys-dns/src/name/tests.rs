@@ -37,6 +37,13 @@ fn a_name_is_read_as_people_type_it() {
 }
 
 #[test]
+fn a_host_has_no_dot_at_its_end() {
+    for (text, expect) in [("WWW.Example.ORG", "www.example.org"), ("a.", "a"), (".", "")] {
+        assert_eq!(name(text).host(), expect);
+    }
+}
+
+#[test]
 fn a_name_of_a_zone_may_be_written_short() {
     let apex = name("example.org");
     let check = |text: &str, expect: &str| assert_eq!(Name::parse_below(text, &apex).unwrap().to_string(), expect);

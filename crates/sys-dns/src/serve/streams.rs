@@ -1,21 +1,19 @@
 //! Questions in streams (RFC 1035 section 4.2.2, RFC 7766): each behind its length, as many as the peer likes, answered in their order.
 
-use super::{
-    BindError, Limits, ServeError,
-    sources::{Room, Sources},
-};
+use super::{BindError, Limits, ServeError};
 use crate::{
     query::MOST_QUERY_BYTES,
     respond::{Responder, Transport, Via},
 };
 use nix::sys::socket::{setsockopt, sockopt};
-use std::{io, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+use sys_net::{Acceptor, Sources};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     net::{TcpListener, TcpSocket, TcpStream},
-    sync::{OwnedSemaphorePermit, Semaphore, watch},
+    sync::watch,
     task::JoinSet,
-    time::{Instant, sleep, sleep_until, timeout, timeout_at},
+    time::{Instant, sleep_until, timeout, timeout_at},
 };
 
 /// Answers that are gathered before they are written. A peer who does not read them is not asked for more.
@@ -23,9 +21,6 @@ pub(super) const OUTBOX_BYTES: usize = 16 * 1_024;
 /// A question and its length.
 const INBOX_BYTES: usize = MOST_QUERY_BYTES + LENGTH_BYTES;
 const LENGTH_BYTES: usize = 2;
-/// Failures to accept, in a row, after which a listener gives up: 10 s with [`ACCEPT_PAUSE`] between them.
-const ACCEPT_FAILURES: u32 = 100;
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Connections that wait in the kernel to be accepted.
 const BACKLOG: u32 = 1_024;
 
@@ -91,43 +86,30 @@ impl StreamListener {
         S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
         let Self { socket, limits, .. } = self;
-        let slots = Arc::new(Semaphore::new(limits.connections.min(Semaphore::MAX_PERMITS)));
-        let sources = Arc::new(Sources::default());
+        let sources = Arc::new(Sources::new(limits.connections_per_source));
+        let acceptor = Acceptor::new(socket, limits.connections, Arc::clone(&sources));
         let (stop, stopping) = watch::channel(false);
-        let (crowd, is_crowded) = watch::channel(false);
-        let told = Told { stop: stopping, is_crowded };
-        let mut streams = JoinSet::new();
-        let mut shutdown = pin!(shutdown);
-        let mut waiting = None;
-        let ended = loop {
-            tokio::select! {
-                biased;
-                () = &mut shutdown => break Ok(()),
-                Some(_) = streams.join_next(), if !streams.is_empty() => {}
-                accepted = accept(&socket, &slots, &crowd, &sources, &mut waiting) => {
-                    let (stream, peer, slot) = match accepted { Ok(accepted) => accepted, Err(error) => break Err(error) };
-                    let Some(counted) = sources.count(peer.ip(), limits.connections_per_source) else { continue };
-                    let via = Via { transport, source: peer.ip() };
-                    let (shaken, responder, told) = (handshake(stream), responder.clone(), told.clone());
-                    streams.spawn(async move {
-                        let _place: OwnedSemaphorePermit = slot;
-                        let held = async {
-                            if let Ok(Some(stream)) = timeout(limits.idle_timeout, shaken).await {
-                                Conversation::new(stream, responder, via, limits, told).hold().await;
-                            }
-                        };
-                        tokio::select! {
-                            () = held => {}
-                            () = counted.is_to_leave() => {}
-                        }
-                    });
+        let told = Told { stop: stopping, is_crowded: acceptor.crowded() };
+        let begin = |stream: TcpStream, peer: SocketAddr| {
+            let counted = sources.count(peer.ip())?;
+            let via = Via { transport, source: peer.ip() };
+            let (shaken, responder, told) = (handshake(stream), responder.clone(), told.clone());
+            let held = async move {
+                if let Ok(Some(stream)) = timeout(limits.idle_timeout, shaken).await {
+                    Conversation::new(stream, responder, via, limits, told).hold().await;
                 }
-            }
+            };
+            Some(async move {
+                tokio::select! {
+                    () = held => {}
+                    () = counted.is_to_leave() => {}
+                }
+            })
         };
-        drop(socket);
+        let (streams, ended) = acceptor.each(shutdown, begin).await;
         stop.send_replace(true);
         let drained = drain(streams, limits.drain_timeout).await;
-        ended.map(|()| drained)
+        Ok(ended.map(|()| drained)?)
     }
 }
 
@@ -141,55 +123,6 @@ fn listen(addr: SocketAddr) -> io::Result<TcpListener> {
     socket.set_reuseaddr(true)?;
     socket.bind(addr)?;
     socket.listen(BACKLOG)
-}
-
-/// Waits for a connection, then for a free slot, which another one may have to leave for it. While there is no slot, the streams hear that
-/// it is crowded. Who was accepted stands in `waiting`, where he is found again if this is begun anew.
-async fn accept(
-    socket: &TcpListener,
-    slots: &Arc<Semaphore>,
-    crowd: &watch::Sender<bool>,
-    sources: &Sources,
-    waiting: &mut Option<(TcpStream, SocketAddr)>,
-) -> Result<(TcpStream, SocketAddr, OwnedSemaphorePermit), ServeError> {
-    loop {
-        let has_no_slot = slots.available_permits() == 0;
-        crowd.send_if_modified(|crowded| std::mem::replace(crowded, has_no_slot) != has_no_slot);
-        if waiting.is_none() {
-            let (stream, peer) = accepted(socket).await?;
-            if slots.available_permits() == 0 && sources.make_room(peer.ip()) == Room::TooMany {
-                continue;
-            }
-            *waiting = Some((stream, peer));
-            continue;
-        }
-        let slot = Arc::clone(slots).acquire_owned().await;
-        let slot = slot.map_err(|closed| ServeError::Accept(io::Error::other(closed)))?;
-        if let Some((stream, peer)) = waiting.take() {
-            return Ok((stream, peer, slot));
-        }
-    }
-}
-
-async fn accepted(socket: &TcpListener) -> Result<(TcpStream, SocketAddr), ServeError> {
-    let mut failures = 0;
-    loop {
-        match socket.accept().await {
-            Ok((stream, peer)) => {
-                // An answer must not wait for a full packet. A socket that refuses this is about to fail anyway.
-                let _ = stream.set_nodelay(true);
-                return Ok((stream, peer));
-            }
-            Err(error) => {
-                failures += 1;
-                tracing::warn!(%error, failures, "cannot accept a DNS connection");
-                if failures >= ACCEPT_FAILURES {
-                    return Err(ServeError::Accept(error));
-                }
-                sleep(ACCEPT_PAUSE).await;
-            }
-        }
-    }
 }
 
 async fn drain(mut streams: JoinSet<()>, within: Duration) -> Drained {

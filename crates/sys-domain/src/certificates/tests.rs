@@ -40,6 +40,20 @@ fn who_asks_for_nobody_gets_the_public_name_and_files_come_first() {
 }
 
 #[test]
+fn of_two_that_are_good_for_a_name_the_one_that_ends_last_is_shown() {
+    let certificates = certificates();
+    for (names, year) in [(["a.example.com", "www.example.com"], 2030), (["b.example.com", "www.example.com"], 2031)] {
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::new(names.map(str::to_owned).to_vec()).unwrap();
+        params.not_after = rcgen::date_time_ymd(year, 1, 1);
+        let (chain_pem, key_pem) = (params.self_signed(&key).unwrap().pem(), Zeroizing::new(key.serialize_pem()));
+        let names = names.map(str::to_owned).to_vec();
+        certificates.fetched(Source::Acme, &Certificate { names, chain_pem, key_pem, not_after_unix_s: 0 });
+    }
+    assert_eq!(names(&certificates)[0][0], "b.example.com");
+}
+
+#[test]
 fn a_renewed_certificate_takes_the_place_of_its_elder_and_no_other() {
     let certificates = certificates();
     certificates.fetched(Source::Acme, &fetched(&["example.org"]));

@@ -4,7 +4,7 @@ use super::{Findings, timestamp};
 use crate::{
     facts::{Facts, ZoneFacts},
     registrar,
-    settings::{DomainPlan, Plan, host_text},
+    settings::{DomainPlan, Plan},
     wire::{DnsStatus, RegistrarEntry, SigningKey, ZoneStatus},
 };
 use sys_dns::dnssec::{Delegation, Rollover};
@@ -25,7 +25,7 @@ pub(crate) fn dns(plan: &Plan, facts: &Facts) -> DnsStatus {
     for domain in plan.domains.iter().filter(|_| plan.serves_zones) {
         let Some(zone) = facts.zones.get(&domain.apex) else {
             let remedy = "wait a moment; if it stays, the log of the server says why";
-            findings.broken(host_text(&domain.apex), "the zone is not served yet", remedy);
+            findings.broken(domain.apex.host(), "the zone is not served yet", remedy);
             continue;
         };
         about_entered(domain, zone, &mut findings);
@@ -34,7 +34,7 @@ pub(crate) fn dns(plan: &Plan, facts: &Facts) -> DnsStatus {
         let entries = registrar::entries(plan, domain, zone.rollover.as_ref(), zone.seen.as_ref());
         about_registrar(plan, domain, zone, &entries, &mut findings);
         status.registrar.extend(entries.into_iter().map(|entry| RegistrarEntry {
-            domain: host_text(&domain.apex),
+            domain: domain.apex.host(),
             kind: entry.kind.to_owned(),
             entry: entry.entry,
             seen: entry.seen,
@@ -49,14 +49,14 @@ fn about_entered(domain: &DomainPlan, zone: &ZoneFacts, findings: &mut Findings)
     for (name, kind) in &zone.hidden {
         let problem = format!("{name} {kind} was entered and is not served: the server keeps it by itself");
         findings.attention(
-            host_text(&domain.apex),
+            domain.apex.host(),
             problem,
             format!("delete it: sys dns delete --name {name} --type {kind}"),
         );
     }
     for fault in &zone.faults {
         let problem = format!("some of what was entered is not served: {fault}");
-        findings.broken(host_text(&domain.apex), problem, "put it right with `sys dns set` and `sys dns delete`");
+        findings.broken(domain.apex.host(), problem, "put it right with `sys dns set` and `sys dns delete`");
     }
 }
 
@@ -67,7 +67,7 @@ fn about_registrar(
     entries: &[registrar::Entry],
     findings: &mut Findings,
 ) {
-    let about = host_text(&domain.apex);
+    let about = domain.apex.host();
     let Some(seen) = &zone.seen else {
         if plan.resolver.is_none() {
             let remedy = "start the server with --dns-resolver and the address of one, such as your provider's";
@@ -75,12 +75,17 @@ fn about_registrar(
         }
         return;
     };
+    let delegation = zone.rollover.as_ref().and_then(|keys| registrar::delegation(domain, keys, Some(seen)));
     if let Err(why) = &seen.servers {
-        findings.broken(
-            &about,
-            format!("the domain is not found: {why}"),
-            "enter the NS and GLUE lines at the registrar",
-        );
+        // A resolver that validates finds nothing below wrong DS records, wherever the domain is delegated to.
+        let remedy = match delegation {
+            Some(Delegation::Broken) => {
+                "take out every DS record at the registrar but that of the DS line: those that are seen lead to no key of the zone; \
+                 and see that the NS and GLUE lines are entered"
+            }
+            _ => "enter the NS and GLUE lines at the registrar",
+        };
+        findings.broken(&about, format!("the domain is not found: {why}"), remedy);
         return;
     }
     let missing = |kind: &str| entries.iter().any(|entry| entry.kind == kind && entry.seen == "no");
@@ -94,10 +99,7 @@ fn about_registrar(
         let remedy = "enter the NS and GLUE lines that are not seen at the registrar";
         findings.attention(&about, "not all name servers are entered at the registrar", remedy);
     }
-    let Some(delegation) = zone.rollover.as_ref().and_then(|keys| registrar::delegation(domain, keys, Some(seen)))
-    else {
-        return;
-    };
+    let Some(delegation) = delegation else { return };
     match delegation {
         Delegation::Secure => {}
         Delegation::Unsigned => {
@@ -121,7 +123,7 @@ fn about_registrar(
 
 fn zone_status(domain: &DomainPlan, zone: &ZoneFacts) -> ZoneStatus {
     ZoneStatus {
-        domain: host_text(&domain.apex),
+        domain: domain.apex.host(),
         serial: zone.serial,
         record_sets: u32::try_from(zone.sets).unwrap_or(u32::MAX),
         signed: zone.rollover.is_some(),
@@ -151,10 +153,7 @@ fn keys(domain: &DomainPlan, rollover: &Rollover) -> Vec<SigningKey> {
         (false, true) => "published, about to sign",
         (false, false) => "published",
     };
-    let key = |tag: u16| SigningKey {
-        domain: host_text(&domain.apex),
-        key_tag: u32::from(tag),
-        state: state(tag).to_owned(),
-    };
+    let key =
+        |tag: u16| SigningKey { domain: domain.apex.host(), key_tag: u32::from(tag), state: state(tag).to_owned() };
     keys.published().iter().map(|published| key(published.key_tag())).collect()
 }

@@ -8,7 +8,7 @@ use crate::{
     wire::{DnsStatus, TlsStatus},
 };
 use std::collections::BTreeMap;
-use sys_acme::{CertificateState, CertificateStatus};
+use sys_acme::{CertificateState, CertificateStatus, FailureReport, Revoking};
 use sys_dns::{
     dnssec::{ParentDs, Rollover, SigningKey},
     zone::{Data, Name},
@@ -32,7 +32,15 @@ fn names() -> Vec<String> {
 }
 
 fn ordered(state: CertificateState) -> Ordered {
-    let status = CertificateStatus { names: names(), state, valid_until_unix_s: None, last_failure: None };
+    let status = CertificateStatus {
+        names: names(),
+        state,
+        valid_until_unix_s: None,
+        last_failure: None,
+        too_early: None,
+        is_void: false,
+        revoking: None,
+    };
     Ordered { source: Source::Acme, status }
 }
 
@@ -99,6 +107,28 @@ fn what_failed_is_told_with_what_to_do() {
 }
 
 #[test]
+fn a_void_certificate_is_told_until_another_has_come_and_the_authority_has_heard() {
+    let revoking = |failure| Some(Revoking { next_try_unix_s: NOW, failure });
+    let status_of = |is_void: bool, revoking: Option<Revoking>| {
+        tls_of(|facts| {
+            let status = &mut facts.ordered[0].status;
+            (status.is_void, status.revoking) = (is_void, revoking);
+        })
+    };
+    let status = status_of(true, revoking(None));
+    check(&status.findings, &status.state, BROKEN);
+    assert!(status.summary.contains("declared void, and is shown"), "{}", status.summary);
+    assert_eq!(status.certificates[0].state, BROKEN);
+    let status = status_of(true, None);
+    check(&status.findings, &status.state, BROKEN);
+    let (why, remedy) = ("it cannot be reached".to_owned(), "open port 443".to_owned());
+    let status = status_of(false, revoking(Some(FailureReport { at_unix_s: NOW, why, remedy })));
+    check(&status.findings, &status.state, ATTENTION);
+    assert!(status.summary.contains("not declared the old certificate void"), "{}", status.summary);
+    assert_eq!(status.findings[0].remedy, "open port 443");
+}
+
+#[test]
 fn two_certificates_with_the_same_names_are_told_apart() {
     let (until_unix_s, renews_at_unix_s) = (NOW + 90 * DAY_S, NOW + 45 * DAY_S);
     let status = tls_of(|facts| {
@@ -138,6 +168,17 @@ fn without_ech_it_says_that_names_are_seen() {
     let status = tls_of(|facts| facts.ech.clear());
     check(&status.findings, &status.state, ATTENTION);
     assert!(status.protection.contains("are seen by whoever watches"));
+}
+
+#[test]
+fn what_is_shown_to_who_comes_by_address_alone_is_told() {
+    let unnamed = "whoever connects by address alone is shown the certificate for example.org";
+    assert!(tls_of(|_| {}).protection.ends_with(unnamed));
+    let status = tls_of(|facts| {
+        let of_address = ShownCertificate { names: vec!["192.0.2.1".to_owned()], ..facts.shown[0].clone() };
+        facts.shown.push(of_address);
+    });
+    assert!(!status.protection.contains("address"), "{}", status.protection);
 }
 
 #[test]
@@ -201,6 +242,13 @@ fn what_is_missing_at_the_registrar_is_told() {
     let status = seen(|seen| seen.servers = Err("the resolver does not answer".to_owned()));
     check(&status.findings, &status.state, BROKEN);
     assert!(status.registrar[0].seen.contains("does not answer"));
+    // What a resolver that validates says where the DS records are wrong.
+    let status = dns_of(|zone, _| {
+        let seen = zone.seen.as_mut().unwrap();
+        (seen.servers, seen.ds) = (Err("the resolver could not find out".to_owned()), Ok(other()));
+    });
+    check(&status.findings, &status.state, BROKEN);
+    assert!(status.findings[0].remedy.contains("take out every DS record"), "{:?}", status.findings);
     let status = seen(|seen| seen.glue.clear());
     check(&status.findings, &status.state, ATTENTION);
 }

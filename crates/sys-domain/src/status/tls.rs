@@ -3,11 +3,12 @@
 use super::{ATTENTION, BROKEN, Findings, GREEN, timestamp};
 use crate::{
     facts::{EchFacts, Facts, Ordered, ShownCertificate, Source},
-    settings::{Plan, host_text},
+    settings::Plan,
     wire::{Certificate, EchKey, TlsStatus},
 };
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, net::IpAddr};
 use sys_acme::{CertificateState, CertificateStatus};
+use sys_dns::name::Name;
 
 /// A certificate that nobody renews for us is worth a word so long before its end: two weeks.
 const SOON_S: i64 = 14 * 86_400;
@@ -23,7 +24,7 @@ pub(crate) fn tls(plan: &Plan, facts: &Facts) -> TlsStatus {
     brought(facts, &mut findings);
     uncovered(plan, facts, &mut findings);
     if plan.serves_zones {
-        for name in plan.public_names.iter().map(host_text) {
+        for name in plan.public_names.iter().map(Name::host) {
             if !facts.ech.iter().any(|key| key.is_shown && key.about.public_name == name) {
                 let remedy = "wait a minute; if it stays, the log of the server says why";
                 findings.attention(name, "no ECH key with this public name is published", remedy);
@@ -39,6 +40,7 @@ pub(crate) fn tls(plan: &Plan, facts: &Facts) -> TlsStatus {
 fn ordered(facts: &Facts, findings: &mut Findings) {
     for Ordered { status, .. } in &facts.ordered {
         let about = status.names.first().cloned().unwrap_or_default();
+        voided(status, &about, findings);
         match &status.state {
             CertificateState::Good { .. } => {}
             CertificateState::Ordering if status.valid_until_unix_s.is_some() => {}
@@ -52,6 +54,28 @@ fn ordered(facts: &Facts, findings: &mut Findings) {
                 findings.broken(about, format!("there is no valid certificate: {why}"), remedy);
             }
         }
+    }
+}
+
+/// Certificates that somebody had declared void.
+fn voided(status: &CertificateStatus, about: &str, findings: &mut Findings) {
+    if status.is_void {
+        let remedy = "nothing, once: another is being fetched; if it stays, the other findings say why";
+        findings.broken(about, "the certificate was declared void, and is shown until another has come", remedy);
+    }
+    match status.revoking.as_ref().map(|revoking| &revoking.failure) {
+        Some(Some(failure)) => {
+            let problem = format!("the authority has not declared the old certificate void yet: {}", failure.why);
+            findings.attention(about, problem, failure.remedy.as_str());
+        }
+        Some(None) => {
+            findings.attention(
+                about,
+                "the authority is being asked to declare a certificate void",
+                "wait a minute, and look again",
+            );
+        }
+        None => {}
     }
 }
 
@@ -77,7 +101,7 @@ fn brought(facts: &Facts, findings: &mut Findings) {
 /// Names that the server answers at, and that no certificate is good for.
 fn uncovered(plan: &Plan, facts: &Facts, findings: &mut Findings) {
     let is_ordered = |name: &str| facts.ordered.iter().any(|ordered| covers(&ordered.status.names, name));
-    let names = plan.domains.iter().flat_map(|domain| &domain.hosts).chain(&plan.public_names).map(host_text);
+    let names = plan.domains.iter().flat_map(|domain| &domain.hosts).chain(&plan.public_names).map(Name::host);
     for name in names.collect::<BTreeSet<_>>() {
         let is_shown = facts.shown.iter().any(|shown| covers(&shown.names, &name));
         if !is_shown && !is_ordered(&name) {
@@ -117,7 +141,7 @@ fn is_of(ordered: &Ordered, shown: &ShownCertificate) -> bool {
 
 fn certificate(shown: &ShownCertificate, ordered: Option<&CertificateStatus>, now: i64) -> Certificate {
     let state = match ordered.map(|status| &status.state) {
-        _ if shown.until_unix_s <= now => BROKEN,
+        _ if shown.until_unix_s <= now || ordered.is_some_and(|status| status.is_void) => BROKEN,
         Some(CertificateState::Waiting { .. } | CertificateState::Failed { .. }) => ATTENTION,
         None if shown.source == Source::Files && shown.until_unix_s.saturating_sub(now) < SOON_S => ATTENTION,
         _ => GREEN,
@@ -174,14 +198,23 @@ fn protection(plan: &Plan, facts: &Facts) -> String {
                 is published"
             .to_owned();
     }
-    let hosts = plan.domains.iter().flat_map(|domain| &domain.hosts).map(host_text);
+    let hosts = plan.domains.iter().flat_map(|domain| &domain.hosts).map(Name::host);
     let open: Vec<String> = hosts.filter(|host| public.contains(host.as_str())).collect();
+    // Who names nobody gets the certificate for an address, where there is one.
+    let is_address = |name: &String| name.parse::<IpAddr>().is_ok();
+    let unnamed = match (plan.public_names.first(), facts.shown.iter().any(|shown| shown.names.iter().any(is_address)))
+    {
+        (Some(first), false) => {
+            format!("; whoever connects by address alone is shown the certificate for {}", first.host())
+        }
+        _ => String::new(),
+    };
     let public = public.into_iter().collect::<Vec<_>>().join(" or ");
     let own = match open.as_slice() {
         [] => String::new(),
         open => format!("; {} can be told by that name, the others cannot be told apart", open.join(", ")),
     };
     format!(
-        "connections are TLS 1.3; clients that use ECH show whoever watches the wire {public} whatever they ask for{own}"
+        "connections are TLS 1.3; clients that use ECH show whoever watches the wire {public} whatever they ask for{own}{unnamed}"
     )
 }

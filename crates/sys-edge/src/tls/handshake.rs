@@ -115,7 +115,14 @@ pub(super) fn select_identity(state: &State, mut hello: ClientHello<'_>) -> Resu
         .and_then(|extension| extension.get(2..))
         .map(Offered::read)
         .unwrap_or_default();
-    let name = hello.servername(NameType::HOST_NAME).map(str::to_owned);
+    let name = hello.ssl().servername_raw(NameType::HOST_NAME);
+    let name = name.map(|name| name.is_ascii().then(|| String::from_utf8_lossy(name).into_owned()));
+    // What is no name (RFC 6066 section 3) is one that is not served. It is not the same as none, and no wildcard is good for it. Lists that
+    // cannot be read the library has refused before.
+    if name == Some(None) {
+        return Ok(());
+    }
+    let name = name.flatten();
     let course = course().and_then(|index| hello.ssl_mut().ex_data_mut(index)).ok_or(SelectCertError::ERROR)?;
     course.offers_ech = offers_ech;
     let identity = if offered.only_challenge && !course.is_for_questions {

@@ -84,6 +84,50 @@ async fn who_sends_his_handshake_byte_by_byte_gets_no_more_time_for_it() {
     server.serves().await;
 }
 
+/// What a client hello is answered with: the type of the record, and what it begins with.
+async fn first_answer(server: &Server, hello: &[u8]) -> (u8, [u8; 2]) {
+    let mut stream = connect(server.addr).await;
+    stream.write_all(hello).await.expect("it is taken");
+    let mut record = [0; 7];
+    timeout(NEVER, stream.read_exact(&mut record)).await.expect("an answer in time").expect("an answer");
+    (record[0], [record[5], record[6]])
+}
+
+#[tokio::test]
+async fn what_is_no_name_is_refused_and_not_taken_for_none() {
+    let server = Server::start(Limits::default()).await;
+    // Good for any label, and shown to who names nothing.
+    server.tls.show(vec![server.authority.identity(&["*.example.org"])]);
+    let (parent, hello) = ("example.org", client_hello(&server.client()).await);
+    let place = hello.windows(INNER.len()).position(|window| window == INNER.as_bytes()).expect("the name");
+    let label = INNER.len() - parent.len() - 1;
+    let (alert, handshake, fatal) = (0x15, 0x16, 2);
+    let (unrecognized_name, decode_error) = (112, 50);
+    let bent = |changes: &[(usize, u8)]| {
+        let mut bent = hello.clone();
+        changes.iter().for_each(|(at, byte)| bent[*at] = *byte);
+        bent
+    };
+    let of_label: Vec<_> = (0..label).map(|at| (place + at, 0xff)).collect();
+    let [behind, before] = [place + INNER.len() - 1, place - 5];
+    for (changes, expect) in [
+        // No UTF-8, in all of the label and at the end of the name; UTF-8 that is not ASCII.
+        (&of_label[..], unrecognized_name),
+        (&[(behind, 0xff)], unrecognized_name),
+        (&[(place, 0xc3), (place + 1, 0xbc)], unrecognized_name),
+        (&[(place, 0)], unrecognized_name),
+        // Another type of name, a list that is longer than it says, a name that is.
+        (&[(place - 3, 1)], unrecognized_name),
+        (&[(before + 1, hello[before + 1] - 1)], decode_error),
+        (&[(place - 1, hello[place - 1] + 1)], decode_error),
+    ] {
+        assert_eq!(first_answer(&server, &bent(changes)).await, (alert, [fatal, expect]), "{changes:?}");
+    }
+    let (record, [server_hello, _]) = first_answer(&server, &hello).await;
+    assert_eq!((record, server_hello), (handshake, 2), "a name of the wildcard");
+    assert_eq!(server.requests(), 0);
+}
+
 #[tokio::test]
 async fn garbage_ends_its_own_connection() {
     let server = Server::start(Limits { handshake_timeout: NEVER, header_timeout: NEVER, ..Limits::default() }).await;

@@ -4,7 +4,7 @@ use super::{ConfigFile, Log};
 
 impl ConfigFile {
     /// The settings that `newer` changes and that a server takes at its start only, by their names. The others, which are
-    /// `http` and the levels of the log, can change while it runs.
+    /// `http`, `traces` and the levels of the log, can change while it runs.
     pub fn wait_for_restart(&self, newer: &Self) -> Vec<&'static str> {
         // Taken apart, so that no setting can be added and forgotten here.
         let Self {
@@ -20,6 +20,7 @@ impl ConfigFile {
             dns,
             http: _,
             metrics_listen,
+            traces: _,
             passphrase_file,
             danger_key_file,
             modules,
@@ -75,6 +76,7 @@ mod tests {
         check("", &[]);
         check("http: {cors_origins: ['https://app.example.org'], hsts_seconds: 1}", &[]);
         check("log: {filter: debug}", &[]);
+        check("traces: {endpoint: 'http://127.0.0.1:4318', sample_ratio: 0.5}", &[]);
         check("log: {format: json}\ncache_mb: 7", &["cache_mb", "log.format"]);
         check("tls: {local_ca: true}\ndns: {listen: ['127.0.0.1:53']}", &["tls", "dns"]);
         let gone = ConfigFile::default();

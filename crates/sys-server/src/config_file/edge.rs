@@ -21,7 +21,8 @@ pub struct Tls {
     pub files: Vec<CertificateFiles>,
     /// A certificate authority of the server's own, which `sys trust` trusts. For demos and for machines without a domain.
     pub local_ca: Option<bool>,
-    /// The names that observers see instead of yours (RFC 9849 `public_name`); the first domain by default. Each leads here.
+    /// The names that observers see instead of yours (RFC 9849 `public_name`), and whoever connects by address alone; the first domain by
+    /// default. Each leads here. To hide the domains themselves, name one of another domain that tells nothing.
     pub ech_public_names: Vec<HostName>,
     /// Hours after which the key of encrypted client hellos is replaced.
     pub ech_rotation_hours: Option<NonZeroU32>,

@@ -1,6 +1,6 @@
 //! The commands beside `run`.
 
-use crate::server::{Server, program, workspace};
+use crate::server::{Server, program, said_at_start, workspace};
 use serde_json::Value;
 use std::{
     fs,
@@ -57,6 +57,37 @@ fn a_configuration_is_checked_with_all_that_it_names() {
     refused(&good.replace("data_dir: data", "data_dir: empty"), "run `chmod 700");
     fs::set_permissions(dir.path().join("passphrase"), fs::Permissions::from_mode(0o644)).unwrap();
     refused(&good, "run `chmod 600");
+    // As `run` takes it.
+    fs::set_permissions(dir.path().join("passphrase"), fs::Permissions::from_mode(0o640)).unwrap();
+    let (well, said) = checked(dir.path(), &good);
+    assert!(well, "{said}");
+}
+
+/// With the lines, too, that somebody takes the `# ` from.
+#[test]
+fn the_examples_and_the_settings_of_the_package_are_good_where_their_files_are_there() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("passphrase"), "of nobody\n").unwrap();
+    fs::set_permissions(dir.path().join("passphrase"), fs::Permissions::from_mode(0o600)).unwrap();
+    let here = dir.path().display().to_string();
+    let read = |file: &str| {
+        let text = fs::read_to_string(workspace().join(file)).unwrap();
+        text.replace("/etc/sys", &here).replace("/var/lib/sys", &format!("{here}/data"))
+    };
+    for (file, domain) in [("packaging/debian/sys-server.yaml", true), ("docs/sys-server.yaml", false)] {
+        let (well, said) = checked(dir.path(), &read(file));
+        assert!(well, "{file}: {said}");
+        if domain {
+            let own = "tls: {local_ca: true}\n";
+            assert!(read(file).contains(own));
+            let uncommented =
+                ["domains", "public_addresses", "tls", "dns"].iter().fold(read(file).replace(own, ""), |text, name| {
+                    text.replace(&format!("# {name}: "), &format!("{name}: "))
+                });
+            let (well, said) = checked(dir.path(), &uncommented);
+            assert!(well && uncommented.contains("\ndomains: [example.org]\n"), "{uncommented}: {said}");
+        }
+    }
 }
 
 #[test]
@@ -74,6 +105,32 @@ fn a_server_runs_with_a_file_and_flags_win() {
     let (ended, dir) = server.ended();
     let log = fs::read_to_string(dir.path().join("log")).unwrap();
     assert!(ended.success() && log.contains(" INFO ") && !log.contains('{'), "{log}");
+}
+
+/// As a service: it runs in the root, where a path from there would look like one and lead nowhere.
+#[test]
+fn what_a_service_says_to_paste_works_in_any_folder() {
+    let dir = tempfile::tempdir().unwrap();
+    let programs = dir.path().join("bin");
+    fs::create_dir(&programs).unwrap();
+    let (here, beside) = (programs.join("sys-server"), programs.join("sys"));
+    fs::hard_link(program().get_program(), &here)
+        .or_else(|_| fs::copy(program().get_program(), &here).map(drop))
+        .unwrap();
+    fs::write(&beside, "").unwrap();
+    let setup = |name: &str, path: &Path| {
+        let data = dir.path().join(name);
+        let mut server = Command::new(&here);
+        server.args(["run", "--listen", "127.0.0.1:0", "--danger-key-file"]).arg(data.join("key"));
+        server.arg("--data-dir").arg(&data).current_dir("/").env("PATH", path);
+        let mut server = server.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+        let said = said_at_start(&mut server, &dir.path().join("no log"));
+        server.kill().unwrap();
+        server.wait().unwrap();
+        said.iter().find_map(|line| Some(line.trim().split_once(" setup ")?.0.to_owned())).expect("a command to paste")
+    };
+    assert_eq!(setup("found", &programs), "sys");
+    assert_eq!(setup("not-found", Path::new("/usr/bin")), beside.display().to_string());
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! The edge of the program as it is run: ports that somebody else has bound, DNS over TLS, a reload under load, a CA of its own.
 
-use crate::server::{PATIENCE, eventually, get, program, said_at_start, terminate};
+use crate::server::{PATIENCE, eventually, get, program, said_at_start, terminate, workspace};
 use rcgen::{CertifiedKey, generate_simple_self_signed};
 use rustix::io::{FdFlags, fcntl_dupfd_cloexec, fcntl_setfd};
 use rustls::{
@@ -223,6 +223,20 @@ fn with_sockets(sockets: Vec<OwnedFd>, names: &str) -> Command {
     command
 }
 
+/// What the units of the package call their sockets, each once for each socket, in order.
+fn names_in_units() -> Vec<String> {
+    let mut names = Vec::new();
+    for unit in fs::read_dir(workspace().join("packaging/systemd")).unwrap() {
+        let text = fs::read_to_string(unit.unwrap().path()).unwrap();
+        let value = |key: &str| text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix('='));
+        let sockets = ["ListenStream", "ListenDatagram"].into_iter().filter_map(value).count();
+        let name = value("FileDescriptorName").unwrap_or_default();
+        names.extend(std::iter::repeat_n(name.to_owned(), sockets));
+    }
+    names.sort();
+    names
+}
+
 fn listening() -> (SocketAddr, OwnedFd) {
     let socket = TcpListener::bind("127.0.0.1:0").unwrap();
     (socket.local_addr().unwrap(), socket.into())
@@ -248,8 +262,10 @@ fn a_server_listens_on_ports_that_systemd_has_bound_and_tells_it_how_it_is() {
         let dns = socket.local_addr().unwrap();
         UdpSocket::bind(dns).ok().map(|datagrams| (dns.port(), OwnedFd::from(socket), OwnedFd::from(datagrams)))
     });
-    let sockets = vec![main_socket, plain_socket, dns_socket, datagrams, dns_tls_socket];
-    let mut command = with_sockets(sockets, "listen:plain-listen:dns-listen:dns-listen:dns-tls-listen");
+    let sockets = vec![dns_socket, datagrams, dns_tls_socket, main_socket, plain_socket];
+    let names = "dns-listen:dns-listen:dns-tls-listen:listen:plain-listen";
+    assert_eq!(names_in_units(), names.split(':').collect::<Vec<_>>());
+    let mut command = with_sockets(sockets, names);
     command.env("NOTIFY_SOCKET", dir.path().join("notify"));
     // Whoever comes before the server is there waits in the socket.
     let early = UdpSocket::bind("127.0.0.1:0").unwrap();

@@ -10,7 +10,7 @@ use std::{fs, io::Write, net::TcpStream, path::Path};
 const CREATE_NOTE: &str = "notes.v1.NoteService/CreateNote";
 
 /// An organisation with one writer, to be imported.
-const ORGANISATION: &str = "
+pub(crate) const ORGANISATION: &str = "
 orgs:
   main_bootstrap_orgs:
     - org: {name: canary-org, contact: canary-contact@example.org, creator_id: canary-contact@example.org}
@@ -32,7 +32,7 @@ fn lines(log: &str) -> Vec<Value> {
 }
 
 /// Does with a server what people do and what they do wrong; all that they typed and all tokens that they got.
-fn a_day(server: &Server) -> Vec<String> {
+pub(crate) fn a_day(server: &Server) -> Vec<String> {
     let token = |body: &str, name: &str| json_of(body)[name].as_str().unwrap_or_default().to_owned();
     let setup = json!({"token": server.setup_token, "email": "canary-root@example.org", "password": PASSWORD,
         "displayName": "canary-name"});

@@ -19,6 +19,7 @@ mod metrics;
 mod mishaps;
 mod private_memory;
 mod server;
+mod traces;
 mod upkeep;
 
 use serde_json::{Value, json};

@@ -78,7 +78,7 @@ fn no_label_is_chosen_by_a_caller_or_says_who_called() {
         .flat_map(|(labels, _)| labels.split("\",").filter_map(|label| label.split_once('=')))
         .map(|(name, _)| name)
         .collect();
-    assert_eq!(labels, BTreeSet::from(["code", "file", "found", "le", "method", "of", "reason"]));
+    assert_eq!(labels, BTreeSet::from(["became", "code", "file", "found", "le", "method", "of", "reason"]));
 }
 
 #[test]

@@ -152,7 +152,37 @@ fn limits_that_are_too_low_end_the_start_with_a_word_and_harm_nothing() {
     assert!(said.contains("`ulimit -a`") && !said.contains("fault of the server"), "{said}");
     // No file may have more than a few blocks of 512 bytes.
     let said = refused(&limited(dir.path(), "ulimit -f 100"));
-    assert!(said.contains("the disk is full"), "{said}");
+    assert!(said.contains("the disk that it is on is full"), "{said}");
+    drop(Server::start_in(dir, &[]));
+}
+
+#[test]
+fn on_a_full_disk_what_need_not_be_written_down_goes_on_and_a_start_says_what_to_do() {
+    let server = Server::start(&[]);
+    let setup = format!(
+        r#"{{"token": "{}", "email": "root@example.org", "password": "correct horse battery"}}"#,
+        server.setup_token
+    );
+    let (status, pair) = server.call("sys.account.v1.AuthService/Setup", None, &setup);
+    assert_eq!(status, 200, "{pair}");
+    let token = pair.split(r#""accessToken":""#).nth(1).and_then(|rest| rest.split('"').next()).unwrap();
+    // Not a byte more, in no file.
+    let limit = ["--fsize=0:0", "--pid", &server.pid().to_string()];
+    assert!(Command::new("prlimit").args(limit).status().unwrap().success());
+    let call = |path: &str| server.call(path, Some(token), "{}");
+    for _ in 0..2 {
+        let (status, said) = call("sys.domain.v1.TlsService/Status");
+        assert!(status == 503 && said.contains("unavailable"), "it would have to be in the audit log: {said}");
+        let (status, said) = call("sys.account.v1.OrgService/ListOrgs");
+        assert_eq!(status, 200, "{said}");
+    }
+    server.terminate();
+    let (_, dir) = server.ended();
+    let said = refused(&limited(dir.path(), "ulimit -f 0"));
+    assert!(
+        said.contains("store.redb") && said.contains("free some MiB") && !said.contains("fault of the server"),
+        "{said}"
+    );
     drop(Server::start_in(dir, &[]));
 }
 

@@ -137,13 +137,18 @@ pub(crate) struct Begun(TcpStream);
 impl Begun {
     /// Sends the head of a call whose body will have so many bytes.
     pub(crate) fn call(addr: SocketAddr, path: &str, token: Option<&str>, length: usize) -> Self {
+        Self::call_with(addr, path, token, "", length)
+    }
+
+    /// The same, with these lines in the head.
+    pub(crate) fn call_with(addr: SocketAddr, path: &str, token: Option<&str>, lines: &str, length: usize) -> Self {
         let token = token.map(|token| format!("authorization: Bearer {token}\r\n")).unwrap_or_default();
         let mut stream = TcpStream::connect(addr).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         write!(
             stream,
             "POST /{path} HTTP/1.1\r\nhost: {addr}\r\ncontent-type: application/json\r\nconnection: close\r\n\
-             {token}content-length: {length}\r\n\r\n"
+             {token}{lines}content-length: {length}\r\n\r\n"
         )
         .unwrap();
         Self(stream)

@@ -6,7 +6,6 @@
 use crate::{
     clock::Clock,
     refusal::{Reason, Refusal},
-    throttle::Network,
 };
 use std::{
     collections::HashMap,
@@ -18,6 +17,7 @@ use std::{
     time::Duration,
 };
 use sys_contract::id::AccountId;
+use sys_net::Network;
 use tokio::sync::Notify;
 
 /// Streams that are open at once. An idle one takes less than 50 KB.

@@ -6,7 +6,6 @@
 
 use crate::{
     gate::{Gate, load::SMALL_BODY_BYTES},
-    throttle::Network,
     wire::{ENVELOPE_BYTES, IS_PACKED},
 };
 use bytes::Bytes;
@@ -16,6 +15,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Context, Poll, Waker},
 };
+use sys_net::Network;
 
 /// The flag of the envelope that is a stream's last ("EndStreamResponse" in the Connect protocol).
 const IS_LAST: u8 = 2;

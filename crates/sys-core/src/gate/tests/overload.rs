@@ -4,7 +4,7 @@ use super::{
     super::{Ahead, Arrival, TurnedAway, load},
     bed::Bed,
 };
-use crate::throttle::{Network, Rate, Rates};
+use crate::throttle::{Rate, Rates};
 use bytes::Bytes;
 use futures_util::FutureExt;
 use http::{Request, Version, header};
@@ -14,6 +14,7 @@ use std::{
     num::NonZeroU32,
     time::{Duration, Instant},
 };
+use sys_net::Network;
 use tower::ServiceExt;
 
 const HEALTH: &str = "/grpc.health.v1.Health/Check";

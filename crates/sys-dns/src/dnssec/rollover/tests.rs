@@ -180,3 +180,22 @@ fn a_kept_state_is_the_same_state() {
     assert_eq!(states[1].start(SigningKey::generate().unwrap(), 0).unwrap_err(), RolloverError::UnderWay);
     assert_eq!(Rollover::from_bytes(b"").unwrap_err(), RolloverError::Format);
 }
+
+#[test]
+fn a_clock_that_was_a_year_ahead_holds_up_no_rollover_and_skips_no_wait() {
+    const YEAR_S: i64 = 365 * 86_400;
+    let steady = Rollover::begin(SigningKey::generate().unwrap());
+    let publishing = steady.start(SigningKey::generate().unwrap(), YEAR_S).unwrap();
+    let again = publishing.step(&apex(), 0, None).expect("the wait begins anew");
+    assert!(matches!(again, Rollover::Publishing { since_unix_s: 0, .. }), "{again:?}");
+    assert!(again.step(&apex(), HOUR_S, None).is_none(), "and is as long as any");
+    let asking = again.step(&apex(), 2 * HOUR_S, None).unwrap();
+    let parent = ParentDs { records: vec![asking.keys().wanted().ds(&apex())], ttl_s: u32::MAX };
+    let retiring = asking.step(&apex(), YEAR_S, Some(&parent)).unwrap();
+    let asked_anew = retiring.step(&apex(), 0, Some(&parent)).expect("the parent is asked anew");
+    assert!(matches!(asked_anew, Rollover::Asking { .. }), "{asked_anew:?}");
+    let retiring = asked_anew.step(&apex(), 0, Some(&parent)).unwrap();
+    assert!(retiring.step(&apex(), 7 * 86_400, Some(&parent)).is_none());
+    let ended = retiring.step(&apex(), 7 * 86_400 + HOUR_S, Some(&parent)).unwrap();
+    assert!(matches!(ended, Rollover::Steady { .. }), "{ended:?}");
+}

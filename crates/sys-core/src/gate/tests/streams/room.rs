@@ -1,8 +1,8 @@
 //! The room that bodies share, as streams take it.
 
 use super::*;
-use crate::throttle::Network;
 use load::{BODY_BYTES, SMALL_BODY_BYTES};
+use sys_net::Network;
 
 /// `{"words":["one"]}`, packed and in its envelope.
 const PACKED: &str = "0100000028 1f8b0800000000000003 011100eeff 7b22776f726473223a5b226f6e65225d7d e9a08f30 11000000";
