@@ -128,7 +128,9 @@ fn message_of(method: &Method, query: &str, kind: &[u8], body: &[u8]) -> Result<
         }
         Method::POST => {
             let kind = text(kind).unwrap_or_default().to_ascii_lowercase();
-            let is_ours = kind.split(';').next().is_some_and(|kind| kind.trim() == "application/dns-message");
+            // The blanks of HTTP (RFC 9110 section 5.6.3), which are not all that Unicode has.
+            let kind = kind.split(';').next().map(|kind| kind.trim_matches([' ', '\t']));
+            let is_ours = kind == Some("application/dns-message");
             match body.len() {
                 _ if !is_ours => Err(StatusCode::UNSUPPORTED_MEDIA_TYPE),
                 4_097.. => Err(StatusCode::PAYLOAD_TOO_LARGE),

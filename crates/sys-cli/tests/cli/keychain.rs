@@ -91,6 +91,11 @@ impl Desktop {
         keyring.wait().expect("ended");
     }
 
+    /// Whether it has ended by itself: GNOME Keyring 42 does so now and then when many ask it at once (a trap in GLib).
+    fn keychain_crashed(&mut self) -> bool {
+        self.keyring.as_mut().is_some_and(|keyring| keyring.try_wait().expect("its state").is_some())
+    }
+
     fn data(&self) -> PathBuf {
         self.directory.path().join("data")
     }
@@ -269,8 +274,21 @@ fn an_entry_of_another_login_is_not_believed() {
 #[test]
 #[ignore = "needs dbus-daemon and gnome-keyring; `cargo xtask test` installs and runs them"]
 fn programs_that_refresh_at_once_lose_no_token_of_the_keychain() {
+    const ATTEMPTS: usize = 4;
+    let is_seen = (0..ATTEMPTS).any(|_| {
+        let kept = refreshed_at_once();
+        if !kept {
+            eprintln!("the keychain crashed: once more, with another one");
+        }
+        kept
+    });
+    assert!(is_seen, "the keychain crashes each time");
+}
+
+/// Has programs refresh their tokens at once, and looks at what is kept then; tells if the keychain crashed under them.
+fn refreshed_at_once() -> bool {
     const PROGRAMS: usize = 12;
-    let (desktop, server, sys) = (Desktop::start(), Server::start(), Sys::new());
+    let (mut desktop, server, sys) = (Desktop::start(), Server::start(), Sys::new());
     server.shorten_tokens();
     assert_eq!(desktop.log_in(&sys, &server, &["--store", "keychain"]).exit, 0);
     let before = server.refreshes();
@@ -280,8 +298,12 @@ fn programs_that_refresh_at_once_lose_no_token_of_the_keychain() {
             command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the program runs")
         })
         .collect();
-    for program in programs {
-        let ran = Ran::of(&program.wait_with_output().expect("the program ends"));
+    let ended = programs.into_iter().map(|program| program.wait_with_output().expect("the program ends"));
+    let ran: Vec<Ran> = ended.map(|output| Ran::of(&output)).collect();
+    if desktop.keychain_crashed() {
+        return false;
+    }
+    for ran in ran {
         assert_eq!(ran.exit, 0, "{ran:?}");
     }
     // Each asks for its commands and for its list, with a token of its own each time.
@@ -289,6 +311,7 @@ fn programs_that_refresh_at_once_lose_no_token_of_the_keychain() {
     let secrets = desktop.secrets().expect("a keychain");
     let newest = format!("\"refresh-{}\"", server.refreshes());
     assert!(matches!(&secrets[..], [one] if one.contains(&newest)), "{newest}: {secrets:?}");
+    true
 }
 
 /// No file below a directory holds a token.

@@ -1,4 +1,4 @@
-//! What lies in the server's memory becomes no file.
+//! What lies in the server's memory becomes no file; and it comes in small pages.
 
 use super::server::{Server, program};
 use std::{
@@ -78,4 +78,15 @@ fn memory_is_locked_where_the_limit_allows_it_and_it_is_said_where_not() {
     let limited = Server::start_as(server_allowed("ulimit -l 64"), tempfile::tempdir().unwrap(), &[]);
     assert_eq!(said(limited.pid(), "status", "VmLck:"), "0 kB");
     assert!(limited.log().contains("memory may go to swap"), "{}", limited.log());
+}
+
+#[test]
+fn what_a_buffer_reserves_counts_page_by_page() {
+    // A kernel without huge pages has no such line, and nothing to turn off.
+    let status = |pid: &str| fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    if !status("self").contains("THP_enabled:") {
+        return;
+    }
+    let server = Server::start_as(server_allowed("true"), tempfile::tempdir().unwrap(), &[]);
+    assert_eq!(said(server.pid(), "status", "THP_enabled:"), "0");
 }
