@@ -66,9 +66,7 @@ impl Chromium {
 async fn chromium_hides_the_name() {
     let stage = Stage::set().await;
     let page = Chromium::new(&[&stage.server]).await.load(&stage.url(), Some(&stage.resolver())).await;
-    assert_eq!(page::says_hidden(&page), Some(true), "{page}");
-    assert!(stage.capture.shows(COVER), "the capture is not of this connection");
-    assert!(!stage.capture.shows(DOMAIN));
+    stage.assert_hidden(&page);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -76,8 +74,7 @@ async fn chromium_hides_the_name() {
 async fn without_secure_dns_the_name_is_seen_and_the_page_says_so() {
     let stage = Stage::set().await;
     let page = Chromium::new(&[&stage.server]).await.load(&stage.url(), None).await;
-    assert_eq!(page::says_hidden(&page), Some(false), "{page}");
-    assert!(stage.capture.shows(DOMAIN));
+    stage.assert_seen(&page);
 }
 
 /// The zone that the browser asks is that of another server with the same names: its ECH keys are none of this one's, as after a
@@ -90,7 +87,5 @@ async fn chromium_with_a_stale_key_takes_the_new_one_and_hides_the_name() {
     assert_ne!(stage.server.keys, stale.keys);
     let chromium = Chromium::new(&[&stage.server, &stale]).await;
     let page = chromium.load(&stage.url(), Some(&stage::resolver(stale.addr.port()))).await;
-    assert_eq!(page::says_hidden(&page), Some(true), "{page}");
-    assert!(stage.capture.shows(COVER), "the capture is not of this connection");
-    assert!(!stage.capture.shows(DOMAIN));
+    stage.assert_hidden(&page);
 }

@@ -2,7 +2,7 @@
 
 use crate::{
     page,
-    stage::{self, COVER, Running, Stage},
+    stage::{self, Running, Stage},
 };
 use serde_json::{Value, json};
 use std::{
@@ -14,7 +14,6 @@ use std::{
     thread,
     time::{Duration, Instant},
 };
-use sys_tests::DOMAIN;
 use tempfile::TempDir;
 
 /// How long its start may take, and each command then.
@@ -147,9 +146,7 @@ impl Marionette {
 async fn firefox_hides_the_name() {
     let stage = Stage::set().await;
     let page = Firefox::new(&[&stage.server]).await.load(&stage.url(), Some(&stage.resolver())).await;
-    assert_eq!(page::says_hidden(&page), Some(true), "{page}");
-    assert!(stage.capture.shows(COVER), "the capture is not of this connection");
-    assert!(!stage.capture.shows(DOMAIN));
+    stage.assert_hidden(&page);
 }
 
 /// It asks nobody for keys then: neither the zone nor, with `native_https_query` off, the system.
@@ -158,8 +155,7 @@ async fn firefox_hides_the_name() {
 async fn firefox_without_secure_dns_shows_the_name_and_the_page_says_so() {
     let stage = Stage::set().await;
     let page = Firefox::new(&[&stage.server]).await.load(&stage.url(), None).await;
-    assert_eq!(page::says_hidden(&page), Some(false), "{page}");
-    assert!(stage.capture.shows(DOMAIN));
+    stage.assert_seen(&page);
 }
 
 /// As with Chromium: the zone that is asked is that of another server with the same names.
@@ -171,7 +167,5 @@ async fn firefox_with_a_stale_key_takes_the_new_one_and_hides_the_name() {
     assert_ne!(stage.server.keys, stale.keys);
     let firefox = Firefox::new(&[&stage.server, &stale]).await;
     let page = firefox.load(&stage.url(), Some(&stage::resolver(stale.addr.port()))).await;
-    assert_eq!(page::says_hidden(&page), Some(true), "{page}");
-    assert!(stage.capture.shows(COVER), "the capture is not of this connection");
-    assert!(!stage.capture.shows(DOMAIN));
+    stage.assert_hidden(&page);
 }

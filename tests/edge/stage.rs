@@ -1,6 +1,9 @@
 //! A server with two names behind a wire that is written down: one to hide, and one that stands in the clear.
 
-use crate::wire::{Capture, Wire};
+use crate::{
+    page,
+    wire::{Capture, Wire},
+};
 use boring::{
     hash::MessageDigest,
     ssl::{SslConnector, SslMethod, SslVerifyMode},
@@ -57,6 +60,21 @@ impl Stage {
     /// Where this server is asked for names, by the name that everybody may see.
     pub(crate) fn resolver(&self) -> String {
         resolver(self.port)
+    }
+
+    /// That a browser's page says that the name was hidden, and that so it was on the wire.
+    #[track_caller]
+    pub(crate) fn assert_hidden(&self, page: &str) {
+        assert_eq!(page::says_hidden(page), Some(true), "{page}");
+        assert!(self.capture.shows(COVER), "the capture is not of this connection");
+        assert!(!self.capture.shows(DOMAIN));
+    }
+
+    /// That it says that the name was seen, and that so it was.
+    #[track_caller]
+    pub(crate) fn assert_seen(&self, page: &str) {
+        assert_eq!(page::says_hidden(page), Some(false), "{page}");
+        assert!(self.capture.shows(DOMAIN));
     }
 }
 

@@ -19,6 +19,21 @@ pub struct CertificateStatus {
     pub revoking: Option<Revoking>,
 }
 
+impl CertificateStatus {
+    /// Of one of which nothing more is known.
+    pub fn new(names: Vec<String>, state: CertificateState) -> Self {
+        Self {
+            names,
+            state,
+            valid_until_unix_s: None,
+            last_failure: None,
+            too_early: None,
+            is_void: false,
+            revoking: None,
+        }
+    }
+}
+
 /// A certificate that the CA has not declared void yet. Times are in seconds since 1970.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Revoking {

@@ -99,13 +99,6 @@ where
     }
 }
 
-/// What the turns of a connection have come to.
-enum Turned {
-    Ended(End),
-    /// To a pause between two requests.
-    Paused,
-}
-
 /// Speaks HTTP on an opened connection.
 pub(crate) async fn speak<T, S, B>(
     shared: Arc<Shared<S>>,
@@ -143,15 +136,12 @@ where
     };
     if protocol == Protocol::Http2 {
         let mut engine = Box::pin(limits.http2(tasks).serve_connection(TokioIo::new(socket), service));
-        return match course.turns(engine.as_mut(), &mut outlet, false).await {
-            Turned::Ended(end) => end,
-            Turned::Paused => End::Finished,
-        };
+        return course.turns(engine.as_mut(), &mut outlet, false).await.unwrap_or(End::Finished);
     }
     loop {
         // Not in this future, which would be so much larger in a pause, and with HTTP/2.
         let mut engine = Box::new(limits.http1().serve_connection(TokioIo::new(socket), service));
-        if let Turned::Ended(end) = course.turns(Pin::new(&mut *engine), &mut outlet, true).await {
+        if let Some(end) = course.turns(Pin::new(&mut *engine), &mut outlet, true).await {
             return end;
         }
         let parts = engine.into_parts();
@@ -177,18 +167,18 @@ struct Course<'a> {
 }
 
 impl Course<'_> {
-    /// Turns until the connection ends, or pauses where it may.
+    /// Turns until the connection ends, or to a pause between two requests where it may, which is no end.
     async fn turns<T: AsyncWrite + Unpin>(
         &mut self,
         mut engine: Pin<&mut impl Engine>,
         outlet: &mut Outlet<T>,
         may_pause: bool,
-    ) -> Turned {
+    ) -> Option<End> {
         let time_to_close = tokio::select! {
             ended = poll_fn(|context| outlet.poll_turn(context, |context| engine.as_mut().poll(context))) => Err(ended),
             over = patience::ends(&mut self.watch, self.meter, self.limits, &mut self.told.crowded, may_pause) => match over {
-                Over::Stalled => return Turned::Ended(End::Cut),
-                Over::Pause => return Turned::Paused,
+                Over::Stalled => return Some(End::Cut),
+                Over::Pause => return None,
                 // Nothing is under way: time for one round trip, so that a request that crosses our goodbye is retried.
                 Over::Idle => Ok(self.limits.header_timeout),
                 Over::Old => Ok(self.limits.drain_timeout),
@@ -203,7 +193,7 @@ impl Course<'_> {
                 timeout(time, turns).await
             }
         };
-        Turned::Ended(match ended {
+        Some(match ended {
             Ok(Ok(())) => End::Finished,
             Ok(Err(error)) => {
                 // The peer's doing (garbage, a reset, a header too slow), so no warning: it would let anybody fill the log.

@@ -1,3 +1,5 @@
+//! What the parts of the package say of each other, without building it.
+
 use super::*;
 use std::collections::BTreeSet;
 

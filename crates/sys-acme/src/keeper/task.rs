@@ -60,15 +60,7 @@ impl Task {
     ) -> Result<Self, KeptError> {
         let places = Places::of(&wanted);
         let state = CertificateState::Ordering;
-        let status = CertificateStatus {
-            names: wanted.names(),
-            state,
-            valid_until_unix_s: None,
-            last_failure: None,
-            too_early: None,
-            is_void: false,
-            revoking: None,
-        };
+        let status = CertificateStatus::new(wanted.names(), state);
         let mut task = Self {
             state: State::new(around.source.has_windows(), wanted.proofs_of_one_name()),
             random: draw(),

@@ -32,16 +32,7 @@ fn names() -> Vec<String> {
 }
 
 fn ordered(state: CertificateState) -> Ordered {
-    let status = CertificateStatus {
-        names: names(),
-        state,
-        valid_until_unix_s: None,
-        last_failure: None,
-        too_early: None,
-        is_void: false,
-        revoking: None,
-    };
-    Ordered { source: Source::Acme, status }
+    Ordered { source: Source::Acme, status: CertificateStatus::new(names(), state) }
 }
 
 fn good() -> Facts {
